@@ -314,7 +314,9 @@ mod tests {
     #[test]
     fn a_challenge_keeps_the_spelling_of_its_limits() {
         let text = r#"{"type":"auth_challenge","challenge":"x","server_address":"GD6ROJBYLKQMOW3E7N4M2YBPUHMZD7PL65VRHRMO24BOVSBV5H3BQRSL","limits":{ "connections":4,"streams": 256},"signature":"s"}"#;
-        let Some(ToClient::AuthChallenge(challenge)) = ToClient::parse(text).unwrap() else { panic!("{text}") };
+        let Some(ToClient::AuthChallenge(challenge)) = ToClient::parse(text).unwrap() else {
+            panic!("{text}")
+        };
         assert_eq!(challenge.limits.get(), r#"{ "connections":4,"streams": 256}"#);
         assert_eq!(ToClient::AuthChallenge(challenge).to_text(), text);
     }
@@ -322,7 +324,8 @@ mod tests {
     #[test]
     fn unknown_types_and_members_are_ignored_and_duplicates_refused() {
         assert!(ToRelay::parse(r#"{"type":"dance"}"#).unwrap().is_none());
-        let Some(ToRelay::Reset(reset)) = ToRelay::parse(r#"{"type":"reset","stream":7,"x":1}"#).unwrap() else {
+        let Some(ToRelay::Reset(reset)) = ToRelay::parse(r#"{"type":"reset","stream":7,"x":1}"#).unwrap()
+        else {
             panic!()
         };
         assert_eq!(reset.stream, 7);

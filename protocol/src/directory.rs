@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
-use crate::name::{HostName, Label, Zone};
+use crate::name::{HostName, Label, Zone, check_ldh};
 use crate::time::{LedgerTime, UnixSeconds};
 
 /// Everything a program knows from the chain at one ledger.
@@ -208,14 +208,18 @@ impl Directory {
 }
 
 impl AcmeIdentity {
-    /// Whether both parts can stand in a CAA value unquoted: a host name as issuer, and an `https` URI without
-    /// white space, quotes, `;` or anything outside visible ASCII, at most 200 bytes (RFC 8657, section 3).
+    /// Whether both parts can stand in a CAA value (RFC 8657, section 3): an issuer domain in lower case of at most 64
+    /// bytes, and an `https` URI of at most 200 bytes in the characters of RFC 3986 without `;` and `'`. The contracts
+    /// check the same.
     pub fn is_well_formed(&self) -> bool {
-        let uri = self.account.as_str();
-        self.issuer.parse::<HostName>().is_ok_and(|issuer| issuer.as_str() == self.issuer)
-            && uri.len() <= 200
-            && uri.strip_prefix("https://").is_some_and(|rest| !rest.is_empty())
-            && uri.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b';' | b'\\' | b'\'' | b'<' | b'>'))
+        let issuer = self.issuer.len() <= 64
+            && self.issuer.split('.').all(|label| !label.is_empty() && check_ldh(label).is_ok());
+        let uri = self.account.strip_prefix("https://").unwrap_or_default();
+        let punctuation = b"-._~:/?#[]@!$&()*+,=%";
+        issuer
+            && self.account.len() <= 200
+            && uri.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && uri.bytes().all(|b| b.is_ascii_alphanumeric() || punctuation.contains(&b))
     }
 }
 
@@ -263,10 +267,30 @@ mod tests {
     #[test]
     fn only_global_addresses_pass_the_strict_policy() {
         for address in [
-            "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.0.0.8",
-            "192.0.2.1", "192.168.1.1", "198.18.0.1", "203.0.113.9", "224.0.0.1", "255.255.255.255", "::", "::1",
-            "::ffff:127.0.0.1", "fe80::1", "fd00::1", "ff02::1", "2001:db8::1", "2001::1", "2002:7f00:1::",
-            "64:ff9b::7f00:1", "3fff::1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "203.0.113.9",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "fe80::1",
+            "fd00::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
+            "2002:7f00:1::",
+            "64:ff9b::7f00:1",
+            "3fff::1",
         ] {
             assert!(!AddressPolicy::GlobalOnly.allows(&address.parse().unwrap()), "{address}");
         }
@@ -279,7 +303,8 @@ mod tests {
 
     #[test]
     fn acme_identities_cannot_inject_caa_parameters() {
-        let with = |issuer: &str, account: &str| AcmeIdentity { issuer: issuer.into(), account: account.into() };
+        let with =
+            |issuer: &str, account: &str| AcmeIdentity { issuer: issuer.into(), account: account.into() };
         assert!(with("letsencrypt.org", "https://ca.example/acct/1").is_well_formed());
         for (issuer, account) in [
             ("letsencrypt.org;x=y", "https://ca.example/acct/1"),

@@ -82,7 +82,10 @@ mod tests {
     #[test]
     fn duplicate_keys_are_refused_at_every_depth() {
         for text in [r#"{"a":1,"a":1}"#, r#"{"x":[{"b":1,"b":2}]}"#, r#"{"a":1,"\u0061":2}"#] {
-            assert!(from_slice::<Value>(text.as_bytes()).unwrap_err().to_string().contains("duplicate"), "{text}");
+            assert!(
+                from_slice::<Value>(text.as_bytes()).unwrap_err().to_string().contains("duplicate"),
+                "{text}"
+            );
         }
         assert_eq!(from_slice::<Value>(br#"{"a":{"b":1},"c":{"b":1}}"#).unwrap()["c"]["b"], 1);
         assert!(from_slice::<Value>(b"{} x").is_err());

@@ -56,7 +56,11 @@ struct HeaderIn {
 }
 
 /// Signs `claims` as a compact JWS of type `typ`.
-pub fn sign(typ: &'static str, key: &SecretKey, claims: &impl Serialize) -> Result<String, serde_json::Error> {
+pub fn sign(
+    typ: &'static str,
+    key: &SecretKey,
+    claims: &impl Serialize,
+) -> Result<String, serde_json::Error> {
     let header = serde_json::to_vec(&HeaderOut { alg: "EdDSA", typ, kid: key.address() })?;
     let mut text = URL_SAFE_NO_PAD.encode(header);
     text.push('.');

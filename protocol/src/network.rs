@@ -94,13 +94,17 @@ impl Network {
     pub fn parse(text: &str) -> Result<Self, NetworkError> {
         let raw: RawNetwork = toml::from_str(text).map_err(Box::new)?;
         let value = |key, problem: &str| NetworkError::Value { key, problem: problem.into() };
-        if raw.name.is_empty() || !raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        if raw.name.is_empty()
+            || !raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        {
             return Err(value("name", "use letters, digits, - and _"));
         }
         if raw.rpc.is_empty() {
             return Err(value("rpc", "at least one endpoint is needed"));
         }
-        if let Some(bad) = raw.rpc.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        if let Some(bad) =
+            raw.rpc.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://"))
+        {
             return Err(value("rpc", &format!("{bad:?} is not an http or https URL")));
         }
         let quorum = raw.quorum.unwrap_or(raw.rpc.len().min(2));

@@ -65,7 +65,8 @@ impl StreamHeader {
         };
         // Mixed families (an IPv4 visitor cannot reach an IPv6 ingress) do not occur; IPv4 is mapped if they do.
         let (visitor, ingress) = same_family(self.visitor, self.ingress);
-        let mut builder = Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Stream, (visitor, ingress));
+        let mut builder =
+            Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Stream, (visitor, ingress));
         if let Some(host) = &self.host {
             builder = builder.write_tlv(Type::Authority, host.as_str().as_bytes()).expect("short");
         }

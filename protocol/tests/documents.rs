@@ -42,8 +42,14 @@ fn a_presence_verifies_and_keeps_its_bytes() {
     let read = Presence::verify(presence.text(), NOW).unwrap();
     assert_eq!(read, presence);
     assert_eq!(read.claims(), &claims());
-    assert!(matches!(Presence::verify(presence.text(), UnixMillis(NOW.0 - 60_001)), Err(PresenceError::Ahead)));
-    assert!(matches!(Presence::verify(presence.text(), UnixMillis(NOW.0 + 3_600_000)), Err(PresenceError::Expired)));
+    assert!(matches!(
+        Presence::verify(presence.text(), UnixMillis(NOW.0 - 60_001)),
+        Err(PresenceError::Ahead)
+    ));
+    assert!(matches!(
+        Presence::verify(presence.text(), UnixMillis(NOW.0 + 3_600_000)),
+        Err(PresenceError::Expired)
+    ));
     let mut tampered = presence.text().to_string();
     let middle = tampered.len() / 2;
     tampered.replace_range(middle..middle + 1, if &tampered[middle..middle + 1] == "A" { "B" } else { "A" });

@@ -106,7 +106,9 @@ fn misspelt_and_hostile_tokens_are_refused() {
     for bad in payloads {
         assert!(verify(&forge(&header, &bad), IAT).is_err(), "{bad}");
     }
-    for spelling in [format!("{V1}="), format!("{V1}A"), V1.replacen('.', "..", 1), V1[..V1.len() - 1].to_owned() + "x"] {
+    for spelling in
+        [format!("{V1}="), format!("{V1}A"), V1.replacen('.', "..", 1), V1[..V1.len() - 1].to_owned() + "x"]
+    {
         assert!(verify(&spelling, IAT).is_err(), "{spelling}");
     }
 }
