@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Both contracts through stellar-rpc: a reader that keeps an immutable [`Directory`] up to date from several
+//! endpoints that nobody trusts alone, and a [`Writer`] for transactions.
+//!
+//! [`Chain`] follows and [`ChainHandle`] hands out what it knows; [`read`] has one-shot reads for commands;
+//! [`Writer`] signs and sends; [`deploy`] puts contracts on a network, for tests and the demo. What is on the ledger is
+//! decoded from XDR here and becomes the protocol's own types; no Soroban type leaves this crate.
+//! It never links `soroban-sdk`, and no decision in it reads a clock.
+//!
+//! [`Directory`]: tunnler_protocol::directory::Directory
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod chain;
+pub mod deploy;
+pub mod error;
+pub mod read;
+pub mod status;
+pub mod writer;
+
+pub use chain::{Chain, ChainConfig, ChainHandle, FollowedNames, POLL};
+pub use error::{ChainError, ContractError, WriteError};
+pub use read::{Account, read_account, read_directory, read_name};
+pub use status::{ChainStatus, EndpointStatus};
+pub use writer::{Cost, Draft, Receipt, RelayRegistration, Writer};

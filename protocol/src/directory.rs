@@ -3,6 +3,8 @@
 //! Built by the `chain` crate and replaced whole; nothing here reads a ledger. Liveness questions take the ledger
 //! time as an argument.
 
+mod changes;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::name::{HostName, Label, Zone, check_ldh};
 use crate::time::{LedgerTime, UnixSeconds};
+
+pub use changes::Change;
 
 /// Everything a program knows from the chain at one ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,8 +111,12 @@ pub struct NameRecord {
     pub target: Option<Address>,
     /// If not empty, only presences on these relays count.
     pub relays: Vec<Address>,
+    /// Custom domains its owner claims for it; the proof is in those domains' DNS.
+    pub domains: Vec<HostName>,
     /// When it expires; grace follows.
     pub expires_at: UnixSeconds,
+    /// How long after expiry only its owner can have it.
+    pub grace: Duration,
     /// Whether the admin suspended it.
     pub suspended: bool,
     /// Distinguishes registrations of the same label.
