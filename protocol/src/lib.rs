@@ -14,6 +14,8 @@ pub mod feed;
 pub mod instance;
 pub mod json;
 pub mod jws;
+pub mod live;
+pub mod merge;
 pub mod name;
 pub mod network;
 pub mod ports;
