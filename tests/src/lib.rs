@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod demo;
 pub mod load;
 pub mod pebble;
 pub mod ports;
@@ -11,3 +12,4 @@ pub mod process;
 pub mod visitor;
 pub mod web;
 
+pub mod world;

@@ -96,6 +96,11 @@ impl Process {
         Ok(waited.with_context(|| format!("{} still runs after {deadline:?}", self.name))??)
     }
 
+    /// Whether it has not ended yet.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// The process id, while it runs.
     pub fn id(&self) -> Option<u32> {
         self.child.id()

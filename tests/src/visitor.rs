@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use http_body_util::{BodyExt, Full};
@@ -144,6 +145,18 @@ impl Visitor {
         let (stream, via) = self.connect(host).await?;
         let request = Request::put(path).header("host", host).body(Full::new(body))?;
         exchange(stream, via, request).await
+    }
+
+    /// Sends `text` over a WebSocket and returns the first answer.
+    pub async fn echo(&self, host: &str, path: &str, text: &str) -> Result<String> {
+        let (stream, _) = self.connect(host).await?;
+        let url = format!("wss://{host}{path}");
+        let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await?;
+        socket.send(text.into()).await?;
+        let answer = tokio::time::timeout(Duration::from_secs(5), socket.next()).await?;
+        let answer = answer.context("closed without an answer")??.into_text()?.to_string();
+        socket.close(None).await?;
+        Ok(answer)
     }
 
     /// A verified TLS connection to the first address that completes a handshake.
