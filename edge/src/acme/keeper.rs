@@ -1,0 +1,156 @@
+//! Keeps one host's certificate valid for as long as it runs: loads, orders, renews, waits after failures. A thin
+//! driver over [`super::schedule`] and [`super::order`].
+//!
+//! The old certificate keeps serving until a new one is on disk.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use instant_acme::CertificateIdentifier;
+use tokio::sync::watch;
+use tunnler_protocol::UnixSeconds;
+
+use super::schedule::{self, Failures, Window};
+use super::{Account, AcmeError, Dns01, Hosts, order};
+use crate::certificate::{Certificate, Certificates};
+use crate::store::Store;
+
+const FAILURES_FILE: &str = "failures.json";
+/// Trouble that the CA does not count (it cannot be reached, the zone does not show the values yet).
+const PASSING_WAIT: Duration = Duration::from_secs(15);
+const PASSING_WAIT_MAX: Duration = Duration::from_secs(900);
+
+/// What a keeper is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeeperState {
+    /// Looking at the disk.
+    Starting,
+    /// Talking to the CA. A certificate may be in place meanwhile.
+    Ordering,
+    /// A certificate is in place.
+    Valid {
+        /// Until then.
+        not_after: UnixSeconds,
+        /// When it will be renewed.
+        renewal: UnixSeconds,
+    },
+    /// The last attempt failed. A certificate may be in place nevertheless.
+    Failed {
+        /// Why, for people.
+        problem: String,
+        /// When the next attempt is made.
+        next: UnixSeconds,
+    },
+}
+
+/// Keeps the certificate of one host.
+pub struct Keeper<D> {
+    /// The account that orders.
+    pub account: Account,
+    /// What for.
+    pub hosts: Hosts,
+    /// Where key, chain and unfinished orders lie; one directory per host.
+    pub store: Store,
+    /// How values get into DNS.
+    pub dns: D,
+    /// Where the certificate is put to use.
+    pub certificates: Arc<Certificates>,
+    /// Tells what happens.
+    pub state: watch::Sender<KeeperState>,
+}
+
+impl<D: Dns01> Keeper<D> {
+    /// Runs until dropped; only a file that cannot be written ends it, or a CA that lost the account.
+    pub async fn run(self) -> Result<Infallible, AcmeError> {
+        let mut current = order::load(&self.store, &self.hosts)?;
+        if let Some(certificate) = &current {
+            self.certificates.install(certificate);
+        }
+        let mut passing = PASSING_WAIT;
+        loop {
+            if let Some(certificate) = &current {
+                self.sleep_until_renewal(certificate).await;
+            }
+            let failures = self.failures()?;
+            if failures.next_attempt(now()) > now() {
+                sleep_until(failures.next_attempt(now())).await;
+            }
+            self.state.send_replace(KeeperState::Ordering);
+            match order::obtain(&self.account, &self.store, &self.hosts, &self.dns, current.as_ref()).await {
+                Ok(certificate) => {
+                    self.store.remove(FAILURES_FILE)?;
+                    self.certificates.install(&certificate);
+                    current = Some(certificate);
+                    passing = PASSING_WAIT;
+                }
+                Err(error @ (AcmeError::Store(_) | AcmeError::AccountGone)) => return Err(error),
+                Err(error) => {
+                    let counted = matches!(error, AcmeError::Refused(_) | AcmeError::Issued(_));
+                    let next = if counted {
+                        self.remember(failures.failed(now()))?
+                    } else {
+                        let next = now().plus(passing);
+                        passing = (passing * 2).min(PASSING_WAIT_MAX);
+                        next
+                    };
+                    tracing::warn!(host = %self.hosts.host, %error, "no certificate yet");
+                    self.state.send_replace(KeeperState::Failed { problem: error.to_string(), next });
+                    sleep_until(next).await;
+                }
+            }
+        }
+    }
+
+    async fn sleep_until_renewal(&self, certificate: &Certificate) {
+        let seed = certificate.leaf().iter().rev().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        loop {
+            let suggested = self.suggested_window(certificate).await;
+            let (from, to) = (certificate.not_before(), certificate.not_after());
+            let renewal = schedule::renewal(from, to, suggested, seed);
+            self.state.send_replace(KeeperState::Valid { not_after: to, renewal });
+            if now() >= renewal {
+                return;
+            }
+            // Asked again twice a day at least, as RFC 9773 wants; `nap` is an hour at most.
+            tokio::time::sleep(schedule::nap(now(), renewal)).await;
+        }
+    }
+
+    async fn suggested_window(&self, certificate: &Certificate) -> Option<Window> {
+        let identifier = CertificateIdentifier::try_from(certificate.leaf()).ok()?;
+        let (info, _) = self.account.inner.renewal_info(&identifier).await.ok()?;
+        let seconds = |time: i64| UnixSeconds(u64::try_from(time).unwrap_or(0));
+        let window = info.suggested_window;
+        Some(Window {
+            start: seconds(window.start.unix_timestamp()),
+            end: seconds(window.end.unix_timestamp()),
+        })
+    }
+
+    fn failures(&self) -> Result<Failures, AcmeError> {
+        let Some(bytes) = self.store.read(FAILURES_FILE)? else { return Ok(Failures::default()) };
+        match serde_json::from_slice(&bytes) {
+            Ok(failures) => Ok(failures),
+            Err(error) => {
+                self.store.set_aside(FAILURES_FILE, &error)?;
+                Ok(Failures::default())
+            }
+        }
+    }
+
+    fn remember(&self, failures: Failures) -> Result<UnixSeconds, AcmeError> {
+        self.store.write(FAILURES_FILE, &serde_json::to_vec(&failures).expect("plain JSON"))?;
+        Ok(failures.next_attempt(now()))
+    }
+}
+
+async fn sleep_until(then: UnixSeconds) {
+    while now() < then {
+        tokio::time::sleep(schedule::nap(now(), then)).await;
+    }
+}
+
+fn now() -> UnixSeconds {
+    UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+}
