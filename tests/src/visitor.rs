@@ -84,6 +84,11 @@ impl Visitor {
         Ok(Self { dns, port, tls: Tls::new(store) })
     }
 
+    /// The roots this visitor trusts.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
     /// Asks DNS over UDP, repeating a lost question twice.
     pub async fn resolve(&self, host: &str, kind: RecordType) -> Result<Resolved> {
         let mut query = Message::new(rand::random(), MessageType::Query, OpCode::Query);

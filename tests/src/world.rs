@@ -225,7 +225,12 @@ fn key_of(kind: u8, index: u8) -> SecretKey {
 
 /// The wasm of a contract, as `scripts/build-contracts` leaves it.
 pub fn contract(name: &str) -> Result<Vec<u8>> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source_root().join("target"), PathBuf::from);
-    let path = target.join(format!("contracts/{name}.wasm"));
+    let path = contract_path(name);
     std::fs::read(&path).with_context(|| format!("{}: run scripts/build-contracts first", path.display()))
+}
+
+/// Where `scripts/build-contracts` leaves the wasm of a contract.
+pub fn contract_path(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source_root().join("target"), PathBuf::from);
+    target.join(format!("contracts/{name}.wasm"))
 }
