@@ -3,10 +3,14 @@
 //! The contract lists relays; it never moves traffic, judges quality, or takes a stake.
 #![no_std]
 
+mod contract;
 mod error;
 mod event;
+mod record;
+mod storage;
 mod types;
 
+pub use contract::{TunnelRegistry, TunnelRegistryArgs, TunnelRegistryClient};
 pub use error::Error;
 pub use event::*;
 pub use types::*;
