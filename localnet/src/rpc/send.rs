@@ -1,0 +1,95 @@
+//! `sendTransaction`.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use stellar_xdr::{
+    ContractEvent, ContractEventBody, ContractEventType, ContractEventV0, DiagnosticEvent, ExtensionPoint,
+    Hash, ScError, ScErrorCode, ScString, ScSymbol, ScVal, StringM, TransactionEnvelope,
+};
+
+use super::network::parse_xdr;
+use super::{Format, RpcError, View};
+use crate::faults::Faults;
+use crate::ledger::Submission;
+use crate::network::Network;
+use crate::transaction::Envelope;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Params {
+    transaction: String,
+    #[serde(default)]
+    xdr_format: Format,
+}
+
+pub(super) async fn send(network: &Arc<Network>, faults: &Faults, params: Params) -> Result<Value, RpcError> {
+    let envelope: TransactionEnvelope =
+        parse_xdr(&params.transaction).map_err(|_| RpcError::invalid_params("invalid_xdr"))?;
+    let submission = if faults.refuses_this_send() {
+        let envelope = envelope.clone();
+        network
+            .read(move |ledger, _| Submission::TryAgainLater {
+                hash: Envelope::new(envelope, ledger.network_id()).hash,
+            })
+            .await
+    } else {
+        network.submit(envelope).await.map_err(|error| {
+            tracing::error!(%error, "the ledger cannot be written");
+            RpcError::internal(format!("the ledger cannot be written: {error}"))
+        })?
+    };
+    let faults = faults.clone();
+    let passphrase = network.passphrase().to_owned();
+    Ok(network
+        .read(move |ledger, now| {
+            reply(&View::new(ledger, &faults, &passphrase, now), submission, params.xdr_format)
+        })
+        .await)
+}
+
+fn reply(view: &View<'_>, submission: Submission, format: Format) -> Value {
+    let of = |status: &str, hash: Hash| {
+        json!({
+            "status": status,
+            "hash": hash.to_string(),
+            "latestLedger": view.latest().sequence(),
+            "latestLedgerCloseTime": view.latest().close_time().to_string(),
+        })
+    };
+    match submission {
+        Submission::Pending { hash } => of("PENDING", hash),
+        Submission::Duplicate { hash } => of("DUPLICATE", hash),
+        Submission::TryAgainLater { hash } => of("TRY_AGAIN_LATER", hash),
+        Submission::Refused { hash, result, detail } => {
+            let mut reply = of("ERROR", hash);
+            let fields = reply.as_object_mut().expect("made as an object");
+            format.put(fields, "errorResult", &result);
+            if let Some(event) = detail.as_deref().and_then(diagnostic) {
+                fields.insert(format.field("diagnosticEvents"), format.values([&event]));
+            }
+            reply
+        }
+    }
+}
+
+/// Why a transaction was refused, in the form in which the network's own nodes say such things.
+fn diagnostic(detail: &str) -> Option<DiagnosticEvent> {
+    let topics = vec![
+        ScVal::Symbol(ScSymbol(StringM::try_from("error").ok()?)),
+        ScVal::Error(ScError::Storage(ScErrorCode::InvalidInput)),
+    ];
+    Some(DiagnosticEvent {
+        in_successful_contract_call: false,
+        event: ContractEvent {
+            ext: ExtensionPoint::V0,
+            contract_id: None,
+            type_: ContractEventType::Diagnostic,
+            body: ContractEventBody::V0(ContractEventV0 {
+                topics: topics.try_into().ok()?,
+                data: ScVal::String(ScString(StringM::try_from(detail).ok()?)),
+            }),
+        },
+    })
+}
