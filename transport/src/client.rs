@@ -1,15 +1,30 @@
 //! The client's end of a session: connect, prove who both sides are, take in visitors' streams.
 
+mod control;
+mod handshake;
+mod streams;
+
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tunnler_protocol::control::{AcmeValue, AuthFailed, AuthOk, Closing, Limits, PortGrant};
+use rustls::RootCertStore;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use tunnler_protocol::control::{AcmeValue, AuthFailed, AuthOk, Closing, Limits};
 use tunnler_protocol::instance::{InstanceId, SessionId};
 use tunnler_protocol::presence::Presence;
 use tunnler_protocol::stream::StreamHeader;
 use tunnler_protocol::{Address, HostName, SecretKey, ServiceName, UnixMillis, UnixSeconds};
 
+pub use self::control::{SessionControl, SessionEnded, SessionEvents};
+pub use self::streams::IncomingStreams;
+use crate::driver;
+use crate::link::LinkConfig;
+use crate::relay::HANDSHAKE_DEADLINE;
 use crate::stream::SessionStream;
+use crate::unread::{MemoryBudget, Opener, UnreadLimits};
 
 /// Where a relay is, from its chain record.
 #[derive(Clone, Debug)]
@@ -20,6 +35,15 @@ pub struct RelayTarget {
     pub host: HostName,
     /// Addresses with the control port, tried in order.
     pub addresses: Vec<SocketAddr>,
+}
+
+/// What a client program's sessions share.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Roots for judging relays' certificates, which only ever leads to a warning; `None` judges nothing.
+    pub roots: Option<Arc<RootCertStore>>,
+    /// What may lie unread in all sessions together.
+    pub budget: Arc<MemoryBudget>,
 }
 
 /// Who logs in.
@@ -54,6 +78,7 @@ pub struct ClientSession {
 }
 
 /// One visitor.
+#[derive(Debug)]
 pub struct IncomingStream {
     /// Who it is and what it wants, as the relay claims.
     pub header: StreamHeader,
@@ -76,6 +101,8 @@ pub enum SessionEvent {
     Limits(Limits),
     /// The relay renewed the session's authority, or changed endpoints or ports.
     Renewed(AuthOk),
+    /// The relay refused to renew the session's authority.
+    Refused(AuthFailed),
     /// The relay ends the session, for this reason. [`SessionEvent::Lost`] follows.
     Closing(Closing),
     /// The session is over. Always the last event.
@@ -134,67 +161,38 @@ pub enum ConnectError {
 }
 
 /// Connects, checks the relay's proof against its key, logs in. Within 10 s.
-pub async fn connect(target: &RelayTarget, login: Login) -> Result<ClientSession, ConnectError> {
-    drop(login);
-    Err(ConnectError::NoAddress(target.relay))
+///
+/// # Panics
+/// Without a process-wide rustls provider.
+pub async fn connect(
+    target: &RelayTarget,
+    login: Login,
+    options: &ConnectOptions,
+) -> Result<ClientSession, ConnectError> {
+    let attempt = handshake::log_in(target, &login, options.roots.clone());
+    let accepted =
+        timeout(HANDSHAKE_DEADLINE, attempt).await.map_err(|_| ConnectError::Timeout(target.relay))??;
+    let config = LinkConfig {
+        streams: accepted.auth_ok.limits.streams.clamp(1, MOST_STREAMS),
+        unread: UnreadLimits::default(),
+        budget: options.budget.clone(),
+    };
+    let (ends, driver) = driver::start(accepted.websocket, Opener::Them { at_most: 0 }, &config);
+    let identity = handshake::Identity { relay: target.relay, exporter: accepted.exporter, login };
+    let (control, events, conversation) =
+        control::start(ends.link.clone(), ends.texts_out, ends.texts_in, identity);
+    // Both end with the connection: the conversation when the driver drops its queue.
+    let task = tokio::spawn(async move { tokio::join!(driver, conversation) });
+    let task = Arc::new(AbortOnDropHandle::new(task));
+    Ok(ClientSession {
+        auth_ok: accepted.auth_ok,
+        control: control.owning(task),
+        streams: IncomingStreams::new(ends.accepted),
+        events,
+    })
 }
 
-/// Sends control messages of one session. The session ends when the last clone is dropped.
-#[derive(Clone, Debug)]
-pub struct SessionControl {}
-
-impl SessionControl {
-    /// Tells the relay a new presence; [`SessionEvent::PresenceOk`] or `PresenceStale` answers.
-    pub fn send_presence(&self, presence: &Presence) -> Result<(), SessionEnded> {
-        drop(presence.clone());
-        Err(SessionEnded)
-    }
-
-    /// Asks for ports of TCP services; [`SessionEvent::Renewed`] answers with what is granted.
-    pub fn ask_ports(&self, ports: Vec<PortGrant>) -> Result<(), SessionEnded> {
-        drop(ports);
-        Err(SessionEnded)
-    }
-
-    /// Tells the relay that the client is about to close: it stops sending visitors.
-    pub fn leave(&self) -> Result<(), SessionEnded> {
-        Err(SessionEnded)
-    }
-
-    /// Closes once no stream is left, at the latest at `deadline`. Returns when the session is over.
-    pub async fn close(&self, deadline: std::time::Duration) {
-        let _ = deadline;
-    }
-
-    /// Number of visitors' streams open now.
-    pub fn open_streams(&self) -> usize {
-        0
-    }
-}
-
-/// The session is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the session is over")]
-pub struct SessionEnded;
-
-/// Visitors of one session, in the order they came.
-#[derive(Debug)]
-pub struct IncomingStreams {}
-
-impl IncomingStreams {
-    /// The next visitor; `None` when the session is over. Cancel-safe.
-    pub async fn next(&mut self) -> Option<IncomingStream> {
-        None
-    }
-}
-
-/// Events of one session.
-#[derive(Debug)]
-pub struct SessionEvents {}
-
-impl SessionEvents {
-    /// The next event; `None` after [`SessionEvent::Lost`]. Cancel-safe.
-    pub async fn next(&mut self) -> Option<SessionEvent> {
-        None
-    }
-}
+/// More streams than this a relay does not get, whatever it grants itself.
+const MOST_STREAMS: u32 = 1024;
+/// How long a relay may take to send the header of a stream it opened.
+const STREAM_HEADER_DEADLINE: Duration = Duration::from_secs(10);

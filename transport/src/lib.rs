@@ -5,9 +5,25 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod buffer;
 pub mod client;
-pub mod stream;
+mod driver;
+mod frames;
+pub mod link;
+pub mod relay;
+pub mod splice;
+mod stream;
+pub mod tls;
+mod unread;
+mod wire;
 
-pub use client::{ClientSession, ConnectError, IncomingStream, IncomingStreams, Login, RelayTarget};
-pub use client::{SessionControl, SessionEvent, SessionEvents, connect};
+pub use buffer::BufferPool;
+pub use client::{
+    ClientSession, ConnectError, ConnectOptions, IncomingStream, IncomingStreams, Login, RelayTarget,
+    SessionControl, SessionEnded, SessionEvent, SessionEvents, connect,
+};
+pub use frames::Violation;
+pub use splice::{Abort, Direction, SpliceContext, SpliceEnd, Spliced, Tap, splice};
 pub use stream::SessionStream;
+pub use unread::{MemoryBudget, UnreadLimits};
+pub use wire::Transport;

@@ -1,0 +1,267 @@
+//! The relay's end of a session: challenge, hand the answer to whoever decides, then open streams.
+//!
+//! Decides nothing about authority: that a token is genuine, fresh and welcome is for the caller to say, between
+//! [`Handshake::challenge`] and [`PendingLogin::accept`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::{SinkExt, StreamExt};
+use serde_json::value::RawValue;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_util::task::AbortOnDropHandle;
+use tunnler_protocol::challenge::{Exporter, Statement};
+use tunnler_protocol::control::{
+    AuthChallenge, AuthFailed, AuthOk, AuthResponse, Closing, Limits, ToClient, ToRelay,
+};
+use tunnler_protocol::stream::StreamHeader;
+use tunnler_protocol::{Address, SecretKey};
+
+use crate::driver::{self, OpenRequest};
+use crate::link::{CloseRequest, End, Link, LinkConfig};
+use crate::stream::SessionStream;
+use crate::unread::Opener;
+use crate::wire::{Heard, Transport, websocket_config};
+
+/// How long a login may take.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a visitor waits for a free stream.
+pub const OPEN_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the last words of a refused login may take.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What a relay proves about one TLS channel, as often as it asks for authority on it.
+#[derive(Clone, Debug)]
+pub struct Challenger {
+    key: SecretKey,
+    exporter: Exporter,
+    limits: Limits,
+}
+
+/// A challenge that was sent: what a token must repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge(String);
+
+impl Challenge {
+    /// The text that a token's claim `challenge` must equal.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Challenger {
+    /// For the relay with `key` on the channel of `exporter`, granting `limits`.
+    pub fn new(key: SecretKey, exporter: Exporter, limits: Limits) -> Self {
+        Self { key, exporter, limits }
+    }
+
+    /// What is granted.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// A message with a fresh challenge.
+    pub fn challenge(&self) -> (Challenge, ToClient) {
+        let bytes: [u8; 32] = rand::random();
+        let challenge = URL_SAFE_NO_PAD.encode(bytes);
+        let limits = serde_json::to_string(&self.limits).expect("plain JSON");
+        let relay = self.key.address();
+        let signature = Statement::Challenge { challenge: &bytes, relay, limits: &limits }
+            .sign(&self.key, &self.exporter);
+        let message = AuthChallenge {
+            challenge: challenge.clone(),
+            server_address: relay,
+            limits: RawValue::from_string(limits).expect("plain JSON"),
+            signature: URL_SAFE_NO_PAD.encode(signature),
+        };
+        (Challenge(challenge), ToClient::AuthChallenge(message))
+    }
+}
+
+/// Why a login came to nothing before anybody could decide about it.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The client said nothing useful in time.
+    #[error("no answer to the challenge within 10 s")]
+    Timeout,
+    /// The connection ended.
+    #[error("the connection ended during the handshake")]
+    Ended,
+    /// Something else than an `auth_response`.
+    #[error("the client sent something else than auth_response")]
+    Unexpected,
+}
+
+/// A client that answered the challenge and waits.
+#[derive(Debug)]
+pub struct PendingLogin<S> {
+    websocket: WebSocketStream<Heard<S>>,
+    /// What it was asked.
+    pub challenge: Challenge,
+    /// What it said. Nothing in it has been verified.
+    pub response: AuthResponse,
+    challenger: Challenger,
+}
+
+impl<S: Transport> PendingLogin<S> {
+    /// Challenges the client on an upgraded HTTP connection; `read_ahead` is what the HTTP server had read already.
+    pub async fn challenge(
+        io: S,
+        read_ahead: Vec<u8>,
+        challenger: Challenger,
+    ) -> Result<Self, HandshakeError> {
+        let config = Some(websocket_config());
+        let mut websocket =
+            WebSocketStream::from_partially_read(Heard::new(io), read_ahead, Role::Server, config).await;
+        let (challenge, message) = challenger.challenge();
+        let exchange = async {
+            websocket.send(Message::text(message.to_text())).await.map_err(|_| HandshakeError::Ended)?;
+            loop {
+                match websocket.next().await {
+                    Some(Ok(Message::Text(text))) => match ToRelay::parse(text.as_str()) {
+                        Ok(Some(ToRelay::AuthResponse(response))) => return Ok(response),
+                        Ok(None) => {}
+                        _ => return Err(HandshakeError::Unexpected),
+                    },
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Binary(_))) => return Err(HandshakeError::Unexpected),
+                    Some(Ok(_) | Err(_)) | None => return Err(HandshakeError::Ended),
+                }
+            }
+        };
+        let response = timeout(HANDSHAKE_DEADLINE, exchange).await.map_err(|_| HandshakeError::Timeout)??;
+        Ok(Self { websocket, challenge, response, challenger })
+    }
+
+    /// Refuses, says why, and closes.
+    pub async fn refuse(mut self, failure: AuthFailed) {
+        let goodbye = async {
+            self.websocket.send(Message::text(ToClient::AuthFailed(failure).to_text())).await?;
+            self.websocket.close(None).await?;
+            // The client's closing frame, so that our words are not lost in a TCP reset.
+            while self.websocket.next().await.is_some_and(|message| message.is_ok()) {}
+            Ok::<_, tokio_tungstenite::tungstenite::Error>(())
+        };
+        let _ = timeout(REFUSAL_DEADLINE, goodbye).await;
+    }
+
+    /// Accepts: the session begins with `auth_ok`.
+    pub async fn accept(
+        mut self,
+        client: Address,
+        auth_ok: AuthOk,
+        config: &LinkConfig,
+    ) -> Result<(RelaySession, RelayControl), HandshakeError> {
+        let text = ToClient::AuthOk(auth_ok).to_text();
+        match timeout(HANDSHAKE_DEADLINE, self.websocket.send(Message::text(text))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(HandshakeError::Ended),
+            Err(_) => return Err(HandshakeError::Timeout),
+        }
+        let (ends, driver) = driver::start(self.websocket, Opener::Us, config);
+        let task = AbortOnDropHandle::new(tokio::spawn(driver));
+        let session = RelaySession {
+            client,
+            link: ends.link,
+            opens: ends.opens,
+            texts: ends.texts_out,
+            _task: Arc::new(task),
+        };
+        Ok((session, RelayControl { texts: ends.texts_in, challenger: self.challenger }))
+    }
+}
+
+/// One authenticated connection of a client. Cheap to clone; the connection ends when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct RelaySession {
+    client: Address,
+    link: Arc<Link>,
+    opens: mpsc::Sender<OpenRequest>,
+    texts: mpsc::Sender<String>,
+    _task: Arc<AbortOnDropHandle<End>>,
+}
+
+/// What the client of one connection says.
+#[derive(Debug)]
+pub struct RelayControl {
+    texts: mpsc::Receiver<ToRelay>,
+    /// Asks for fresh authority on this channel.
+    pub challenger: Challenger,
+}
+
+impl RelayControl {
+    /// The next message; `None` when the connection is over. Cancel-safe.
+    pub async fn next(&mut self) -> Option<ToRelay> {
+        self.texts.recv().await
+    }
+}
+
+/// Why a visitor gets no stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// All streams of the connection are in use: other visitors must leave first.
+    #[error("every stream of the session is in use")]
+    Full,
+    /// The session is over: try another.
+    #[error("the session is over")]
+    Ended,
+}
+
+impl RelaySession {
+    /// Whose session it is.
+    pub fn client(&self) -> Address {
+        self.client
+    }
+
+    /// Opens a stream for a visitor and sends its header. Waits up to 2 s for a free one.
+    pub async fn open(&self, header: &StreamHeader) -> Result<SessionStream, OpenError> {
+        let permit = match timeout(OPEN_DEADLINE, self.link.permits.acquire()).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return Err(OpenError::Ended),
+            Err(_) => return Err(OpenError::Full),
+        };
+        let (reply, stream) = oneshot::channel();
+        self.opens.send(reply).await.map_err(|_| OpenError::Ended)?;
+        // From here on the driver gives it back, when yamux has forgotten the stream.
+        permit.forget();
+        let mut stream = stream.await.map_err(|_| OpenError::Ended)?;
+        stream.write_all(&header.encode()).await.map_err(|_| OpenError::Ended)?;
+        Ok(stream)
+    }
+
+    /// Visitors' streams open now.
+    pub fn open_streams(&self) -> usize {
+        self.link.open_streams()
+    }
+
+    /// Sends a control message; false when it had to be dropped because the client takes none or the session is
+    /// over.
+    pub fn send(&self, message: &ToClient) -> bool {
+        self.texts.try_send(message.to_text()).is_ok()
+    }
+
+    /// Says why, waits until no stream is left or `within` has passed, and closes. Returns at once; await
+    /// [`RelaySession::ended`] for the end.
+    pub fn close(&self, closing: Closing, within: Duration) {
+        let last_words = Some(ToClient::Closing(closing).to_text());
+        self.link.request_close(CloseRequest { last_words, deadline: Instant::now() + within });
+    }
+
+    /// Returns how the connection ended, once it is over.
+    pub async fn ended(&self) -> End {
+        self.link.ended().await;
+        self.link.end().cloned().unwrap_or(End::Closed)
+    }
+
+    /// Whether the connection is over.
+    pub fn is_over(&self) -> bool {
+        self.link.end().is_some()
+    }
+}

@@ -1,0 +1,1 @@
+//! A splice over real sockets.
