@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod address;
+pub mod agent;
 pub mod challenge;
 pub mod control;
 pub mod directory;
@@ -20,6 +21,7 @@ pub mod name;
 pub mod network;
 pub mod ports;
 pub mod presence;
+pub mod selection;
 pub mod stream;
 pub mod time;
 pub mod token;
