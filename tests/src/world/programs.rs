@@ -55,11 +55,15 @@ pub struct Client {
 impl Localnet {
     /// Starts a ledger with its state below `dir`.
     pub async fn start(dir: &Path) -> Result<Self> {
-        let address = ports::local()?;
+        let ready = dir.join("localnet.json");
         let mut command = Command::new(program("tunnler-localnet")?);
-        command.args(["--listen", &address.to_string(), "--state"]).arg(dir.join("ledger"));
+        command.args(["--listen", "127.0.0.1:0", "--state"]).arg(dir.join("ledger"));
+        command.arg("--ready-file").arg(&ready);
         let mut process = Process::spawn("localnet", command, dir)?;
-        process.wait_until("healthy", START, || http_ok(address, "/health")).await?;
+        process.wait_until("ready", START, || std::future::ready(ready.exists())).await?;
+        let said: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready)?)?;
+        let url = said["rpc"][0].as_str().context("no endpoint in localnet's ready file")?;
+        let address = url.trim_start_matches("http://").parse()?;
         Ok(Self { process, address })
     }
 
