@@ -11,8 +11,8 @@ use crate::sections;
 /// The custom section that holds the interface.
 const SECTION: &str = "contractspecv0";
 
-/// The same wasm with only those types and events in its interface that it uses, each once. Calls keep their
-/// explanation, which the stellar CLI shows; that of all else is in `docs/contracts.md`, where it costs no rent.
+/// The same wasm with only those types and events in its interface that it uses, each once. Calls keep the first
+/// sentence of their explanation, which the stellar CLI shows; all else is in `docs/contracts.md` and costs no rent.
 pub fn shake(wasm: &[u8]) -> Result<Vec<u8>> {
     let used = shaking::find_all(wasm);
     let mut seen = HashSet::new();
@@ -27,10 +27,13 @@ pub fn shake(wasm: &[u8]) -> Result<Vec<u8>> {
     sections::replace(wasm, SECTION, &interface)
 }
 
-/// Removes the explanations of everything but calls.
+/// Removes explanations, but for the first sentence of each call's.
 fn quiet(entry: &mut ScSpecEntry) {
     match entry {
         ScSpecEntry::FunctionV0(call) => {
+            let doc = call.doc.to_utf8_string_lossy();
+            let sentence = doc.split_inclusive('.').next().unwrap_or_default();
+            call.doc = sentence.try_into().expect("shorter than before");
             call.inputs = map(&call.inputs, |input| input.doc = none());
         }
         ScSpecEntry::UdtStructV0(record) => {

@@ -1,6 +1,6 @@
 //! The steward's part of the instance storage, its revision and its life time. Nothing else touches these keys.
 
-use soroban_sdk::{Address, Env};
+use soroban_sdk::{Address, Env, unwrap::UnwrapOptimized};
 
 use crate::types::{PendingAdmin, PendingUpgrade, StewardKey};
 
@@ -26,8 +26,9 @@ pub(crate) fn revision(env: &Env) -> u64 {
     env.storage().instance().get(&StewardKey::Revision).unwrap_or(0)
 }
 
+/// Set by the constructor, for ever.
 pub(crate) fn admin(env: &Env) -> Address {
-    env.storage().instance().get(&StewardKey::Admin).expect("the constructor sets the admin")
+    env.storage().instance().get(&StewardKey::Admin).unwrap_optimized()
 }
 
 pub(crate) fn set_admin(env: &Env, admin: &Address) {

@@ -4,10 +4,14 @@
 //! Only says yes or no, and never reads more than the given maximum.
 #![no_std]
 
+use core::ops::Deref;
+
 use soroban_sdk::{Address, String};
 
 /// Longest DNS name without trailing dot (RFC 1035, section 3.1).
 pub const DOMAIN_MAX: usize = 253;
+/// Characters of a strkey (SEP-23).
+pub const ADDRESS_LEN: usize = 56;
 /// Longest CAA issuer domain accepted.
 pub const ISSUER_MAX: usize = 64;
 /// Longest reason for a suspension or delisting.
@@ -15,52 +19,68 @@ pub const REASON_MAX: usize = 64;
 
 /// A DNS name of at least two labels in lower case, at most `max` bytes, that nobody could take for an IPv4 address.
 pub fn is_domain(text: &String, max: usize) -> bool {
+    let bytes = &Text::read(text, max);
     // A last label of digits makes a URL parser read the whole as an IPv4 address (WHATWG URL, section 3.5).
-    let named = |last: &[u8]| last.iter().any(|b| !b.is_ascii_digit());
-    within(text, max, |bytes| {
-        is_dotted(bytes) && bytes.contains(&b'.') && bytes.rsplit(|b| *b == b'.').next().is_some_and(named)
-    })
+    let last = bytes.rsplit(|b| *b == b'.').next().unwrap_or_default();
+    last.len() < bytes.len() && last.iter().any(|b| !b.is_ascii_digit()) && is_dotted(bytes)
 }
 
 /// An issuer domain name of CAA (RFC 8659, section 4.2) in lower case; one label is enough.
 pub fn is_issuer(text: &String) -> bool {
-    within(text, ISSUER_MAX, is_dotted)
+    is_dotted(&Text::read(text, ISSUER_MAX))
 }
 
 /// An `https` URI of at most `max` bytes that can stand in a CAA parameter (RFC 8657): the characters of RFC 3986
 /// without `;`, which would begin another parameter, and without `'`.
 pub fn is_https_uri(text: &String, max: usize) -> bool {
-    within(text, max, |bytes| {
-        bytes.strip_prefix(b"https://").is_some_and(|rest| {
-            rest.first().is_some_and(u8::is_ascii_alphanumeric) && rest.iter().all(|b| is_uri_byte(*b))
-        })
+    Text::read(text, max).strip_prefix(b"https://").is_some_and(|rest| {
+        rest.first().is_some_and(u8::is_ascii_alphanumeric) && rest.iter().all(|b| is_uri_byte(*b))
     })
 }
 
 /// 1 to `max` of `a-z`, `0-9` and `-`.
 pub fn is_word(text: &String, max: usize) -> bool {
-    within(text, max, |bytes| bytes.iter().all(|b| is_ldh(*b)))
+    let bytes = &Text::read(text, max);
+    !bytes.is_empty() && bytes.iter().all(|b| is_ldh(*b))
 }
 
 /// 1 to 64 printable ASCII characters, for people to read.
 pub fn is_reason(text: &String) -> bool {
-    within(text, REASON_MAX, |bytes| bytes.iter().all(|b| matches!(b, b' '..=b'~')))
+    let bytes = &Text::read(text, REASON_MAX);
+    !bytes.is_empty() && bytes.iter().all(|b| matches!(b, b' '..=b'~'))
 }
 
 /// Whether an address is an Ed25519 account (G…) and not a contract, told by its strkey (SEP-23).
 pub fn is_account(address: &Address) -> bool {
-    within(&address.to_string(), 56, |bytes| bytes[0] == b'G')
+    Text::read(&address.to_string(), ADDRESS_LEN).first() == Some(&b'G')
 }
 
-/// Applies `rule` to the bytes of a text that is not empty and not longer than `max` (at most 253).
-pub fn within(text: &String, max: usize, rule: impl FnOnce(&[u8]) -> bool) -> bool {
-    let len = text.len() as usize;
-    let mut buffer = [0; DOMAIN_MAX];
-    if len == 0 || len > max.min(DOMAIN_MAX) {
-        return false;
+/// The bytes of a text in the contract's own memory, where looking at one costs no host call.
+pub struct Text {
+    buffer: [u8; DOMAIN_MAX],
+    len: usize,
+}
+
+impl Text {
+    /// Fetches a text of at most `max` bytes, itself at most 253. A longer one reads as empty, which no rule accepts.
+    #[inline(never)]
+    pub fn read(text: &String, max: usize) -> Self {
+        let mut buffer = [0; DOMAIN_MAX];
+        let len = text.len() as usize;
+        if len > max || len > DOMAIN_MAX {
+            return Self { buffer, len: 0 };
+        }
+        text.copy_into_slice(&mut buffer[..len]);
+        Self { buffer, len }
     }
-    text.copy_into_slice(&mut buffer[..len]);
-    rule(&buffer[..len])
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
 }
 
 /// Lower-case letters, digits, hyphen.
@@ -68,6 +88,7 @@ pub fn is_ldh(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')
 }
 
+#[inline(never)]
 fn is_dotted(bytes: &[u8]) -> bool {
     bytes.split(|b| *b == b'.').all(|label| {
         matches!(label.len(), 1..=63)

@@ -1,8 +1,8 @@
 //! Custom domains of a name. The list belongs to the name, so nobody can block a domain by claiming it; the proof that
 //! the client key may serve it is in the domain's DNS and is checked off chain.
 
-use soroban_sdk::{Env, String};
-use tunnel_text_rules::{DOMAIN_MAX, is_domain, within};
+use soroban_sdk::{Env, String, Vec};
+use tunnel_text_rules::{DOMAIN_MAX, Text, is_domain};
 
 use crate::error::Error;
 use crate::storage;
@@ -37,7 +37,7 @@ pub fn unmap(env: &Env, slot: u32, record: NameRecord, domain: &String) -> Resul
     Ok(())
 }
 
-fn save(env: &Env, slot: u32, record: NameRecord, domains: soroban_sdk::Vec<String>) {
+fn save(env: &Env, slot: u32, record: NameRecord, domains: Vec<String>) {
     let count = domains.len();
     storage::set_domains(env, slot, &DomainsEntry { serial: record.serial, domains });
     storage::set_record(env, slot, &NameRecord { domains: count, ..record });
@@ -45,10 +45,7 @@ fn save(env: &Env, slot: u32, record: NameRecord, domains: soroban_sdk::Vec<Stri
 
 /// The zone itself, or below it.
 fn is_in_zone(env: &Env, domain: &String) -> bool {
-    let zone = storage::zone(env);
-    within(domain, DOMAIN_MAX, |domain| {
-        within(&zone, DOMAIN_MAX, |zone| {
-            domain.strip_suffix(zone).is_some_and(|rest| rest.last().is_none_or(|b| *b == b'.'))
-        })
-    })
+    let zone = Text::read(&storage::zone(env), DOMAIN_MAX);
+    let domain = Text::read(domain, DOMAIN_MAX);
+    domain.strip_suffix(&*zone).is_some_and(|rest| rest.last().is_none_or(|b| *b == b'.'))
 }

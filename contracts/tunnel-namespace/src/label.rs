@@ -4,14 +4,12 @@
 //! read as the address of an account (those hosts belong to their keys).
 
 use soroban_sdk::String;
-use tunnel_text_rules::is_ldh;
+use tunnel_text_rules::{ADDRESS_LEN, Text, is_ldh};
 
 use crate::error::Error;
 
 const MIN: usize = 3;
 const MAX: usize = 63;
-/// Characters of a strkey (SEP-23).
-const ADDRESS_LEN: usize = 56;
 
 /// Labels that mean something to browsers, mail software, certificate authorities or the zone itself.
 const RESERVED: [&[u8]; 9] =
@@ -19,13 +17,10 @@ const RESERVED: [&[u8]; 9] =
 
 /// Checks a label as it came from outside.
 pub fn check(label: &String) -> Result<(), Error> {
-    let len = label.len() as usize;
-    let mut buffer = [0; MAX];
-    if len > MAX {
+    if label.len() as usize > MAX {
         return Err(Error::LabelTooLong);
     }
-    label.copy_into_slice(&mut buffer[..len]);
-    check_bytes(&buffer[..len])
+    check_bytes(&Text::read(label, MAX))
 }
 
 fn check_bytes(label: &[u8]) -> Result<(), Error> {

@@ -53,12 +53,13 @@ pub fn expiry(now: u64, from: u64, years: u32) -> Result<u64, Error> {
     if years == 0 || expires_at > furthest { Err(Error::BadYears) } else { Ok(expires_at) }
 }
 
-/// What a label of `length` characters costs for `years`, which are few and the fee bounded by the configuration.
+/// What a label of `length` characters costs for `years`. Cannot overflow: years are at most five here, and yearly
+/// fees at most 2^96, so the plain product spares the contract the long checked one.
 pub fn fee(fees: &Fees, length: u32, years: u32) -> i128 {
     let yearly = match length {
         ..=3 => fees.three,
         4 => fees.four,
         _ => fees.longer,
     };
-    yearly * i128::from(years)
+    yearly.wrapping_mul(i128::from(years))
 }

@@ -3,7 +3,7 @@
 //! Each verb touches a fixed number of entries. A life time is never the truth about anything: an archived entry is
 //! valid, and times that matter are stored inside records.
 
-use soroban_sdk::{Address, BytesN, Env, IntoVal, String, Val, Vec};
+use soroban_sdk::{Address, BytesN, Env, IntoVal, String, Val, Vec, unwrap::UnwrapOptimized};
 
 use crate::commitment;
 use crate::error::Error;
@@ -14,21 +14,23 @@ const DAY: u32 = 17_280;
 /// Entries are kept for 90 days ahead, extended once less than 60 are left.
 const ENTRY_TTL: (u32, u32) = (60 * DAY, 90 * DAY);
 
+/// Set by the constructor.
 pub fn zone(env: &Env) -> String {
-    env.storage().instance().get(&DataKey::Zone).expect("the constructor sets the zone")
+    env.storage().instance().get(&DataKey::Zone).unwrap_optimized()
 }
 
 pub fn set_zone(env: &Env, zone: &String) {
     env.storage().instance().set(&DataKey::Zone, zone);
 }
 
+/// Set by the constructor.
 pub fn terms(env: &Env) -> Terms {
-    env.storage().instance().get(&DataKey::Terms).expect("the constructor sets the terms")
+    env.storage().instance().get(&DataKey::Terms).unwrap_optimized()
 }
 
 pub fn config(env: &Env) -> Config {
     let publication: Option<Publication> = env.storage().persistent().get(&DataKey::Publication);
-    Config::from_parts(terms(env), publication.expect("the constructor sets the publication"))
+    Config::from_parts(terms(env), publication.unwrap_optimized())
 }
 
 pub fn set_config(env: &Env, config: Config) {
@@ -42,9 +44,9 @@ pub fn slots(env: &Env) -> u32 {
     env.storage().instance().get(&DataKey::Next).unwrap_or(0)
 }
 
-/// The record in a used slot.
+/// The record in a used slot: one below [`slots`].
 pub fn record(env: &Env, slot: u32) -> NameRecord {
-    env.storage().persistent().get(&DataKey::Slot(slot)).expect("slots below the next are used")
+    env.storage().persistent().get(&DataKey::Slot(slot)).unwrap_optimized()
 }
 
 /// What is known about a label, whether or not it was ever registered.

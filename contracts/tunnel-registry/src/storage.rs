@@ -3,7 +3,7 @@
 //! Each verb touches a fixed number of entries. A life time is never the truth about anything: an archived entry is
 //! valid, and times that matter are stored inside records.
 
-use soroban_sdk::{Address, Env, IntoVal, Val};
+use soroban_sdk::{Address, Env, IntoVal, Val, unwrap::UnwrapOptimized};
 
 use crate::error::Error;
 use crate::types::{Config, DataKey, Heartbeat, RelayEntry};
@@ -15,8 +15,9 @@ const ENTRY_TTL: (u32, u32) = (60 * DAY, 90 * DAY);
 /// Seconds between ledgers, at least about.
 const LEDGER_SECONDS: u64 = 5;
 
+/// Set by the constructor.
 pub fn config(env: &Env) -> Config {
-    env.storage().instance().get(&DataKey::Config).expect("the constructor sets the configuration")
+    env.storage().instance().get(&DataKey::Config).unwrap_optimized()
 }
 
 pub fn set_config(env: &Env, config: &Config) {
@@ -33,9 +34,9 @@ pub fn slot_of(env: &Env, relay: &Address) -> Option<u32> {
     env.storage().persistent().get(&DataKey::Relay(relay.clone()))
 }
 
-/// The entry in an occupied slot.
+/// The entry in an occupied slot: one below the count.
 pub fn entry(env: &Env, slot: u32) -> RelayEntry {
-    env.storage().persistent().get(&DataKey::Slot(slot)).expect("slots below the count are occupied")
+    env.storage().persistent().get(&DataKey::Slot(slot)).unwrap_optimized()
 }
 
 /// Slot and entry of a registered relay.
