@@ -28,10 +28,14 @@ pub enum DescriptorError {
         source: NetworkError,
     },
     /// `local` was asked for before a local network was deployed.
-    #[error("no local network: start one with scripts/demo --keep, or deploy to yours with scripts/deploy --network local (expected {0})")]
+    #[error(
+        "no local network: start one with scripts/demo --keep, or deploy to yours with scripts/deploy --network local (expected {0})"
+    )]
     NoLocal(PathBuf),
     /// The contracts are not on that network yet.
-    #[error("the contracts are not deployed on testnet yet; scripts/deploy --network testnet shows how, or pass --network FILE")]
+    #[error(
+        "the contracts are not deployed on testnet yet; scripts/deploy --network testnet shows how, or pass --network FILE"
+    )]
     NotDeployed,
 }
 
@@ -39,7 +43,9 @@ pub enum DescriptorError {
 pub fn load(network: &str) -> Result<Network, DescriptorError> {
     match network {
         "testnet" => match Network::parse(TESTNET) {
-            Err(NetworkError::Value { key: "registry" | "namespace", .. }) => Err(DescriptorError::NotDeployed),
+            Err(NetworkError::Value { key: "registry" | "namespace", .. }) => {
+                Err(DescriptorError::NotDeployed)
+            }
             parsed => parsed.map_err(|source| DescriptorError::Parse { path: "testnet.toml".into(), source }),
         },
         "local" => {
@@ -65,8 +71,8 @@ pub fn state_home() -> PathBuf {
 fn load_file(path: &Path) -> Result<Network, DescriptorError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| DescriptorError::Read { path: path.to_owned(), source })?;
-    let mut network = Network::parse(&text)
-        .map_err(|source| DescriptorError::Parse { path: path.to_owned(), source })?;
+    let mut network =
+        Network::parse(&text).map_err(|source| DescriptorError::Parse { path: path.to_owned(), source })?;
     // A relative root lies beside the descriptor that names it.
     if let (Some(root), Some(dir)) = (&mut network.acme.root, path.parent()) {
         *root = dir.join(&*root).to_string_lossy().into_owned();

@@ -11,10 +11,18 @@
 #![deny(missing_docs)]
 
 pub mod chain;
+mod contract;
 pub mod deploy;
+pub mod descriptor;
 pub mod error;
+mod fetch;
+pub mod key;
 pub mod read;
+mod reader;
+mod rpc;
+mod state;
 pub mod status;
+mod value;
 pub mod writer;
 
 pub use chain::{Chain, ChainConfig, ChainHandle, FollowedNames, POLL};

@@ -74,6 +74,17 @@ impl ChainStatus {
         self.ledger.map(|ledger| now.since(ledger.closed_at))
     }
 
+    /// What the endpoints last said, for an error message.
+    pub fn problem(&self) -> String {
+        let problem = |endpoint: &EndpointStatus| {
+            let said =
+                endpoint.last_error.as_deref().unwrap_or(if endpoint.usable { "answers" } else { "silent" });
+            format!("{}: {said}", endpoint.url)
+        };
+        let told: Vec<String> = self.endpoints.iter().map(problem).collect();
+        format!("{} (agreement of {} needed)", told.join("; "), self.quorum)
+    }
+
     /// What an operator should look at now.
     pub fn alarms(&self, now: UnixSeconds) -> Vec<Alarm> {
         let mut alarms = Vec::new();

@@ -1,0 +1,240 @@
+//! The task of a running reader: makes the calls the state machine wants, feeds it their outcomes, publishes what comes
+//! out and keeps it on disk.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tunnler_protocol::directory::Directory;
+use tunnler_protocol::name::Label;
+
+use super::ChainConfig;
+use crate::contract::Contracts;
+use crate::error::ChainError;
+use crate::fetch::fetch;
+use crate::reader::cell::EndpointId;
+use crate::reader::{Answer, Call, Policy, Reader};
+use crate::rpc::{Failure, Rpc};
+use crate::state::StateFile;
+use crate::status::{ChainStatus, EndpointStatus};
+
+/// The least time between two writes of the projection: what is lost in a crash is read again from the endpoints.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// What handles ask for.
+pub(super) enum Command {
+    Follow(Vec<Label>, Option<oneshot::Sender<Arc<Directory>>>),
+    Unfollow(Vec<Label>),
+    Refresh,
+    Shutdown,
+}
+
+/// The task.
+pub(super) struct Task {
+    reader: Reader,
+    endpoints: Vec<Rpc>,
+    contracts: Contracts,
+    quorum: usize,
+    calls: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    commands: mpsc::Receiver<Command>,
+    waiting: Vec<(Vec<Label>, oneshot::Sender<Arc<Directory>>)>,
+    directory: watch::Sender<Option<Arc<Directory>>>,
+    status: watch::Sender<ChainStatus>,
+    keeper: Option<Keeper>,
+}
+
+/// A call that came back.
+type Outcome = (EndpointId, Call, Result<Answer, Failure>);
+
+/// Writes the projection now and then, off the task.
+struct Keeper {
+    file: StateFile,
+    saved: Instant,
+    unsaved: bool,
+    writing: Option<JoinHandle<()>>,
+}
+
+/// The receivers of a new task.
+type Published = (Task, watch::Receiver<Option<Arc<Directory>>>, watch::Receiver<ChainStatus>);
+
+impl Task {
+    pub(super) fn new(
+        config: ChainConfig,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<Published, ChainError> {
+        let network = &config.network;
+        let endpoints: Vec<Rpc> = network.rpc.iter().map(|url| Rpc::new(url)).collect::<Result<_, _>>()?;
+        let file = config.state.as_deref();
+        let file = file.map(|path| StateFile::in_directory(path, network, config.names)).transpose()?;
+        let kept = file.as_ref().map(StateFile::load).transpose()?.flatten();
+        let policy = Policy {
+            endpoints: endpoints.len(),
+            quorum: network.quorum,
+            passphrase: network.passphrase.clone(),
+            poll: config.poll,
+            names: config.names,
+        };
+        let now = Instant::now();
+        let mut reader = Reader::new(policy, kept, rand::random(), now);
+        let (directory, directories) = watch::channel(reader.snapshot(now));
+        let status = status(&reader, &endpoints, network.quorum, now);
+        let (status, statuses) = watch::channel(status);
+        let task = Self {
+            reader,
+            endpoints,
+            contracts: Contracts::of(network),
+            quorum: network.quorum,
+            calls: FuturesUnordered::new(),
+            commands,
+            waiting: Vec::new(),
+            directory,
+            status,
+            keeper: file.map(|file| Keeper { file, saved: now, unsaved: false, writing: None }),
+        };
+        Ok((task, directories, statuses))
+    }
+
+    /// Runs until it is told to shut down or nobody holds a handle.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.make_calls();
+            self.publish();
+            let due = self.reader.due_at().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+            tokio::select! {
+                Some((endpoint, call, outcome)) = self.calls.next() => {
+                    self.reader.handle(endpoint, call, outcome, Instant::now());
+                }
+                command = self.commands.recv() => match command {
+                    None | Some(Command::Shutdown) => break,
+                    Some(command) => self.obey(command),
+                },
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
+        }
+        self.end().await;
+    }
+
+    fn make_calls(&mut self) {
+        let now = Instant::now();
+        for (id, endpoint) in self.endpoints.iter().enumerate() {
+            while let Some(call) = self.reader.next_call(id, now) {
+                let (rpc, contracts) = (endpoint.clone(), self.contracts);
+                self.calls.push(Box::pin(async move {
+                    let outcome = fetch(&rpc, &contracts, &call).await;
+                    (id, call, outcome)
+                }));
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Follow(labels, answer) => {
+                for label in &labels {
+                    self.reader.follow(label.clone(), now);
+                }
+                self.waiting.extend(answer.map(|answer| (labels, answer)));
+            }
+            Command::Unfollow(labels) => labels.iter().for_each(|label| self.reader.unfollow(label)),
+            Command::Refresh => self.reader.refresh(now),
+            Command::Shutdown => {}
+        }
+    }
+
+    fn publish(&mut self) {
+        let now = Instant::now();
+        if let Some(directory) = self.reader.snapshot(now) {
+            metrics::gauge!("chain_ledger").set(f64::from(directory.ledger.sequence));
+            metrics::gauge!("chain_ledger_closed_at_seconds").set(directory.ledger.closed_at.0 as f64);
+            self.directory.send_replace(Some(directory));
+            if let Some(keeper) = &mut self.keeper {
+                keeper.unsaved = true;
+            }
+        }
+        self.answer_waiting();
+        if let Some(keeper) = &mut self.keeper {
+            keeper.save_if_due(&self.reader, now);
+        }
+        let status = status(&self.reader, &self.endpoints, self.quorum, now);
+        self.status.send_if_modified(|old| {
+            let modified = *old != status;
+            *old = status;
+            modified
+        });
+    }
+
+    /// Tells those who wait for labels that have been read, once what was read is published.
+    fn answer_waiting(&mut self) {
+        let Some(directory) = self.directory.borrow().clone() else { return };
+        if self.reader.has_news() {
+            return;
+        }
+        let reader = &self.reader;
+        let read = |(labels, _): &mut (Vec<Label>, _)| labels.iter().all(|label| reader.has_read(label));
+        for (_, answer) in self.waiting.extract_if(.., read) {
+            // An error means that the one who asked has given up.
+            let _ = answer.send(directory.clone());
+        }
+        self.waiting.retain(|(_, answer)| !answer.is_closed());
+    }
+
+    async fn end(self) {
+        let Some(mut keeper) = self.keeper else { return };
+        if let Some(writing) = keeper.writing.take() {
+            // A failed write has been logged by itself; the last one counts.
+            let _ = writing.await;
+        }
+        keeper.unsaved = true;
+        keeper.save(&self.reader);
+        if let Some(writing) = keeper.writing {
+            let _ = writing.await;
+        }
+    }
+}
+
+impl Keeper {
+    fn save_if_due(&mut self, reader: &Reader, now: Instant) {
+        let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        if self.unsaved && !busy && now.duration_since(self.saved) >= SAVE_EVERY {
+            self.saved = now;
+            self.save(reader);
+        }
+    }
+
+    fn save(&mut self, reader: &Reader) {
+        let Some(kept) = reader.keep() else { return };
+        self.unsaved = false;
+        let file = self.file.clone();
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = file.save(&kept) {
+                tracing::error!(%error, "the chain's projection was not kept");
+            }
+        }));
+    }
+}
+
+fn status(reader: &Reader, endpoints: &[Rpc], quorum: usize, now: Instant) -> ChainStatus {
+    let (ledger, revisions, pending, disputed, ignored_records) = reader.progress();
+    let endpoint = |(id, (rpc, state)): (usize, (&Rpc, &crate::reader::endpoint::Endpoint))| EndpointStatus {
+        url: rpc.url().to_owned(),
+        ledger: state.ledger,
+        usable: reader.is_usable(id, now),
+        last_error: state.set_aside.clone().or_else(|| state.last_error.clone()),
+        contradictions: state.contradictions,
+        calls: state.calls,
+    };
+    ChainStatus {
+        endpoints: endpoints.iter().zip(reader.endpoints()).enumerate().map(endpoint).collect(),
+        quorum,
+        ledger,
+        revisions: revisions.map(|[registry, namespace]| (registry, namespace)),
+        pending,
+        disputed,
+        ignored_records,
+    }
+}
