@@ -5,7 +5,7 @@ use stellar_xdr::{ScAddress, ScVal};
 
 use crate::deploy;
 use crate::value::{
-    Fields, FromValue, Malformed, bytes, optional, string, structure, variant_name,
+    Fields, FromValue, Malformed, bytes, optional, string, structure, variant_name, vector,
 };
 use crate::writer::RelayRegistration;
 
@@ -77,7 +77,8 @@ impl FromValue for RelayRecord {
             ipv6: fields.field("ipv6")?,
             region: fields.field("region")?,
             capacity: fields.field("capacity")?,
-            acme: fields.field("acme")?,
+            // The list has room for the time between two accounts; the newest comes first.
+            acme: fields.field::<Vec<AcmeIdentity>>("acme")?.into_iter().next(),
         })
     }
 }
@@ -125,7 +126,7 @@ pub(crate) fn record_value(record: &RelayRegistration) -> ScVal {
         ("capacity", ScVal::U32(record.capacity)),
         (
             "acme",
-            optional(record.acme.as_ref().map(|acme| {
+            vector(record.acme.iter().map(|acme| {
                 structure([("issuer", string(&acme.issuer)), ("account", string(&acme.account))])
             })),
         ),

@@ -46,7 +46,7 @@ pub trait Steward {
         storage::admin(env)
     }
 
-    /// Grows by one with each mutation; readers compare it to know whether they are up to date.
+    /// Grows by one with each mutation. Readers compare it to know whether they are up to date.
     fn revision(env: &Env) -> u64 {
         storage::revision(env)
     }
@@ -75,7 +75,7 @@ pub trait Steward {
         storage::pending_upgrade(env)
     }
 
-    /// Announces that the contract will run the code `hash`, in seven days at the earliest. Announcing again starts
+    /// Announces an upgrade. The contract can run the code `hash` in seven days at the earliest. Announcing again starts
     /// the notice anew. Auth: admin.
     fn announce_upgrade(env: &Env, hash: BytesN<32>) {
         require_admin(env);
@@ -108,7 +108,7 @@ pub trait Steward {
         storage::pending_admin(env)
     }
 
-    /// Announces that `new_admin` may take over, in seven days at the earliest. Announcing again starts the notice
+    /// Announces a new admin. It may take over in seven days at the earliest. Announcing again starts the notice
     /// anew. Auth: admin.
     fn announce_admin(env: &Env, new_admin: Address) {
         require_admin(env);

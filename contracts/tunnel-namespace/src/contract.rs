@@ -42,13 +42,13 @@ impl TunnelNamespace {
         Ok(())
     }
 
-    /// Commits to a registration that comes 12 to 17,280 ledgers later; see `commitment` for the hash. Auth: owner.
+    /// Commits to a registration. It can come 12 to 17,280 ledgers later; see `commitment` for the hash. Auth: owner.
     pub fn commit(env: &Env, owner: Address, hash: BytesN<32>) {
         owner.require_auth();
         storage::set_commitment(env, &owner, &hash);
     }
 
-    /// Registers a free name for whole years, at the owner's expense. `salt` is that of the commitment, where the
+    /// Registers a free name for whole years. The owner pays. `salt` is that of the commitment, where the
     /// zone asks for one. Auth: owner.
     pub fn register(
         env: &Env,
@@ -73,7 +73,7 @@ impl TunnelNamespace {
         Ok(())
     }
 
-    /// Prolongs a name, in its grace period too, at the expense of whoever wants it to live. Auth: payer.
+    /// Prolongs a name, in its grace period too. Whoever wants it to live may pay. Auth: payer.
     pub fn renew(env: &Env, payer: Address, name: String, years: u32) -> Result<(), Error> {
         payer.require_auth();
         let now = env.ledger().timestamp();
@@ -86,7 +86,7 @@ impl TunnelNamespace {
         Ok(())
     }
 
-    /// Gives a name to another owner; target, allowed relays, domains and primary are cleared. Auth: both owners.
+    /// Gives a name to another owner. Target, allowed relays, domains and primary are cleared. Auth: both owners.
     pub fn transfer(env: &Env, name: String, new_owner: Address) -> Result<(), Error> {
         require_running(env);
         let (slot, record) = find_live(env, &name)?;
@@ -111,7 +111,7 @@ impl TunnelNamespace {
         Ok(())
     }
 
-    /// Restricts a name to presences on these relays, at most 8; an empty list allows all. Auth: owner.
+    /// Restricts a name to presences on these relays. At most 8; an empty list allows all. Auth: owner.
     pub fn set_relays(env: &Env, name: String, relays: Vec<Address>) -> Result<(), Error> {
         let (slot, record) = find_live(env, &name)?;
         record.owner.require_auth();
@@ -132,7 +132,7 @@ impl TunnelNamespace {
         Ok(())
     }
 
-    /// Gives a name up at once; nothing is refunded. A suspended name cannot shed its suspension so. Auth: owner.
+    /// Gives a name up at once. Nothing is refunded. A suspended name cannot shed its suspension so. Auth: owner.
     pub fn release(env: &Env, name: String) -> Result<(), Error> {
         let now = env.ledger().timestamp();
         let (slot, record) = storage::find(env, &name)?;
@@ -148,7 +148,7 @@ impl TunnelNamespace {
         Ok(())
     }
 
-    /// Claims a custom domain for a name, at most 4. Another name may claim it too: who is served is decided by a
+    /// Claims a custom domain for a name. At most 4. Another name may claim it too: who is served is decided by a
     /// proof in the domain's own DNS. Auth: owner.
     pub fn map_domain(env: &Env, name: String, domain: String) -> Result<(), Error> {
         let (slot, record) = find_live(env, &name)?;
@@ -184,7 +184,7 @@ impl TunnelNamespace {
         storage::find(env, &name).map(|(slot, record)| storage::domains(env, slot, &record))
     }
 
-    /// Number `start` to `start + limit` of the names an owner holds; expired ones are held until another takes them.
+    /// A page of the names an owner holds. Expired ones are held until another takes them.
     /// `limit` is 1..=20.
     pub fn owned(env: &Env, owner: Address, start: u32, limit: u32) -> Result<Vec<NameRecord>, Error> {
         let slots = storage::held(env, &owner);
@@ -195,7 +195,7 @@ impl TunnelNamespace {
         Ok(page)
     }
 
-    /// The records in slots `start` to `start + limit`, whatever their phase. `limit` is 1..=20.
+    /// A page of all records. These are in slots `start` to `start + limit`, whatever their phase. `limit` is 1..=20.
     pub fn names(env: &Env, start: u32, limit: u32) -> Result<Vec<NameRecord>, Error> {
         let mut page = Vec::new(env);
         for slot in start..page_end(storage::slots(env), start, limit)? {
@@ -220,7 +220,7 @@ impl TunnelNamespace {
         holds.then_some(record.label)
     }
 
-    /// The rules for new registrations, and how the zone is published.
+    /// The rules for new registrations. How the zone is published, too.
     pub fn config(env: &Env) -> Config {
         storage::config(env)
     }
@@ -230,8 +230,7 @@ impl TunnelNamespace {
         storage::zone(env)
     }
 
-    /// Changes the rules for new registrations and the zone's servers; names that are registered keep their grace
-    /// period. Auth: admin.
+    /// Changes the rules for new registrations. Names that are registered keep their grace period. Auth: admin.
     pub fn set_config(env: &Env, config: Config) -> Result<(), Error> {
         require_admin(env);
         config.check()?;
@@ -265,7 +264,7 @@ impl TunnelNamespace {
         Ok(())
     }
 
-    /// Stops a name from resolving and from being transferred, for a reason that everybody can read. Auth: admin.
+    /// Stops a name from resolving. It cannot be transferred either; everybody can read why. Auth: admin.
     pub fn suspend(env: &Env, name: String, reason: String) -> Result<(), Error> {
         require_admin(env);
         require(is_reason(&reason), Error::BadReason)?;

@@ -8,6 +8,7 @@ use crate::types::{AcmeIdentity, Config, RelayRecord};
 
 const HOST_MAX: usize = 100;
 const REGION_MAX: usize = 16;
+const ACME_MAX: u32 = 2;
 const ACCOUNT_MAX: usize = 128;
 const TERMS_MAX: usize = 96;
 const CAPACITY_MAX: u32 = 1_000_000;
@@ -24,9 +25,10 @@ pub fn check(env: &Env, record: &RelayRecord) -> Result<(), Error> {
     require(host.as_ref().is_none_or(|host| text::is_domain(host, HOST_MAX)), Error::BadHost)?;
     require(text::is_word(region, REGION_MAX), Error::BadRegion)?;
     require((1..=CAPACITY_MAX).contains(capacity), Error::BadCapacity)?;
-    if let Some(AcmeIdentity { issuer, account }) = acme {
-        require(text::is_issuer(issuer), Error::BadIssuer)?;
-        require(text::is_https_uri(account, ACCOUNT_MAX), Error::BadAccount)?;
+    require(acme.len() <= ACME_MAX, Error::BadAccount)?;
+    for AcmeIdentity { issuer, account } in acme {
+        require(text::is_issuer(&issuer), Error::BadIssuer)?;
+        require(text::is_https_uri(&account, ACCOUNT_MAX), Error::BadAccount)?;
     }
     require(terms.as_ref().is_none_or(|terms| text::is_https_uri(terms, TERMS_MAX)), Error::BadTerms)
 }

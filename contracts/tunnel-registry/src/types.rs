@@ -3,7 +3,7 @@
 //! Compatible growth is by `Option` fields only (a missing one reads as `None`); names, order of enum variants and
 //! types of existing fields never change. This file decides nothing: bounds live in `record.rs`.
 
-use soroban_sdk::{Address, BytesN, String, contracttype};
+use soroban_sdk::{Address, BytesN, String, Vec, contracttype};
 
 /// What an operator publishes about a relay. Bounds: see `record::check`.
 #[contracttype]
@@ -23,8 +23,9 @@ pub struct RelayRecord {
     pub region: String,
     /// Clients the relay is willing to carry, 1..=1,000,000.
     pub capacity: u32,
-    /// The one ACME account that may get the relay host's certificate; ends up in CAA (RFC 8657).
-    pub acme: Option<AcmeIdentity>,
+    /// ACME accounts that may get the relay host's certificate, preferred first; end up in CAA (RFC 8657). At most 2, so
+    /// that one can be exchanged for another.
+    pub acme: Vec<AcmeIdentity>,
     /// `https://` page with the operator's terms.
     pub terms: Option<String>,
 }
@@ -104,7 +105,7 @@ pub struct Config {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RegionPage {
     /// Those of the window that are in the region.
-    pub relays: soroban_sdk::Vec<RelayEntry>,
+    pub relays: Vec<RelayEntry>,
     /// Where the next window starts; `None` at the end.
     pub next: Option<u32>,
 }
