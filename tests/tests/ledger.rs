@@ -82,7 +82,7 @@ async fn the_stellar_cli_deploys_registers_and_resolves() -> Result<()> {
         .deploy("tunnel_namespace", &["--admin", &admin, "--zone", "tun.test", "--config", &namespace_config])
         .await?;
 
-    let record = r#"{"host":null,"control_port":443,"ingress_port":443,"ipv4":"7f000201","ipv6":null,"region":"local","capacity":100,"acme":null,"terms":null}"#;
+    let record = r#"{"host":null,"control_port":443,"ingress_port":443,"ipv4":"7f000201","ipv6":null,"region":"local","capacity":100,"acme":[],"terms":null}"#;
     cli.invoke(
         "relay",
         &registry,
