@@ -86,12 +86,9 @@ impl EventPosition {
         Self { ledger, transaction: Self::LAST_TRANSACTION, operation: Self::LAST_OPERATION, event: u32::MAX }
     }
 
-    /// The position right behind.
+    /// The position right behind, in the same ledger: a cursor at the end of the latest ledger stays within it.
     pub(crate) fn next(self) -> Self {
-        match self.event.checked_add(1) {
-            Some(event) => Self { event, ..self },
-            None => Self::start_of(self.ledger.saturating_add(1)),
-        }
+        Self { event: self.event.saturating_add(1), ..self }
     }
 
     /// Reads an id or cursor.

@@ -90,6 +90,7 @@ impl Ledger {
                         );
                         store.snapshot(&network_id, &last, &state)?;
                         store.append(history.latest())?;
+                        store.sync()?;
                         (last, history, Some(store))
                     }
                 }
@@ -193,12 +194,20 @@ impl Ledger {
         simulate::simulate(&envelope, options, &self.state, &self.next(now), &self.prices)
     }
 
-    /// Closes the next ledger with all pending transactions. It is on disk when this returns.
+    /// Closes `count` ledgers in a row, the first of them with all pending transactions. They are on disk when this
+    /// returns, and nobody can see any of them before.
     ///
     /// # Errors
-    /// The ledger could not be written. The network must not go on then: restart it, and it continues from the last
+    /// A ledger could not be written. The network must not go on then: restart it, and it continues from the last
     /// ledger that is on disk.
-    pub(crate) fn close(&mut self, now: u64) -> Result<(), StoreError> {
+    pub(crate) fn close(&mut self, count: u32, now: u64) -> Result<(), StoreError> {
+        for _ in 0..count {
+            self.close_one(now)?;
+        }
+        self.store.as_mut().map_or(Ok(()), Store::sync)
+    }
+
+    fn close_one(&mut self, now: u64) -> Result<(), StoreError> {
         let closing = self.next(now);
         let pending = std::mem::take(&mut self.pending);
         // Copies only where a stale endpoint holds the state, once.
@@ -213,14 +222,9 @@ impl Ledger {
             && store.wants_snapshot()
         {
             store.snapshot(&self.network_id, &self.last, &self.state)?;
-            store.forget_before(self.history.oldest().header.header.ledger_seq)?;
+            store.forget_before(self.history.oldest().sequence())?;
         }
         Ok(())
-    }
-
-    /// Closes `count` ledgers in a row; only the first can have transactions. Their close time is `now`.
-    pub(crate) fn advance(&mut self, count: u32, now: u64) -> Result<(), StoreError> {
-        (0..count).try_for_each(|_| self.close(now))
     }
 
     /// What an account can spend, in stroops; `None`: it does not exist.

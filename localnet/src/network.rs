@@ -154,7 +154,7 @@ impl Network {
     }
 
     fn close_ledgers(&self, ledger: &mut Ledger, count: u32, now: u64) -> Result<(), StoreError> {
-        ledger.advance(count, now)?;
+        ledger.close(count, now)?;
         self.cadence().last_close = Instant::now();
         Ok(())
     }

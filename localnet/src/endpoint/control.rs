@@ -23,8 +23,8 @@ use crate::faults::FaultSwitches;
 use crate::network::Closing;
 use crate::rpc;
 
-/// Ledgers that one request may close: a little more than the longest life of an entry.
-const MAX_ADVANCE: u32 = 4_000_000;
+/// Ledgers that one request may close: more than a new persistent entry lives.
+const MAX_ADVANCE: u32 = 200_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -143,7 +143,7 @@ impl Store {
         }
     }
 
-    /// Writes a closed ledger, and returns when it is on disk.
+    /// Writes a closed ledger. It is on disk only after a [`sync`](Self::sync) or a snapshot.
     pub(crate) fn append(&mut self, ledger: &ClosedLedger) -> Result<(), StoreError> {
         if self.log.is_none() {
             let path = self.directory.join(format!("ledgers-{:010}.log", ledger.sequence()));
@@ -152,13 +152,18 @@ impl Store {
         }
         let log = self.log.as_mut().expect("just opened");
         let frame = frame::encode(&ledger.meta);
-        log.file
-            .write_all(&frame)
-            .and_then(|()| log.file.sync_data())
-            .map_err(|source| at(&log.path, source))?;
+        log.file.write_all(&frame).map_err(|source| at(&log.path, source))?;
         log.ledgers += 1;
         log.bytes += frame.len() as u64;
         Ok(())
+    }
+
+    /// Returns when everything written is on disk.
+    pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
+        match &self.log {
+            Some(log) => log.file.sync_data().map_err(|source| at(&log.path, source)),
+            None => Ok(()),
+        }
     }
 
     /// Whether enough was logged for a new snapshot.
@@ -175,6 +180,8 @@ impl Store {
         last: &LedgerHeaderHistoryEntry,
         state: &State,
     ) -> Result<(), StoreError> {
+        // The ledgers that lead here come first: a snapshot without them would be one of an unknown network.
+        self.sync()?;
         let path = self.directory.join(format!("state-{:010}.snapshot", last.header.ledger_seq));
         let mut count = 0_u64;
         files::write_whole(&path, |file| {

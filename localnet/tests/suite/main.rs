@@ -1,0 +1,11 @@
+//! The network as its clients see it.
+
+mod classic;
+mod contracts;
+mod crash;
+mod expiry;
+mod faults;
+mod fixture;
+mod history;
+mod refusals;
+mod rust_client;
