@@ -12,6 +12,7 @@ use tunnler_protocol::Address;
 use tunnler_protocol::name::Label;
 use tunnler_protocol::network::Network;
 
+use crate::error::ChainError;
 use crate::value::{address_value, sc_contract, string, variant};
 
 /// The two contracts of a network.
@@ -55,13 +56,16 @@ pub(crate) enum Key {
 }
 
 impl Contracts {
-    /// The contracts of a validated descriptor.
-    pub(crate) fn of(network: &Network) -> Self {
-        let id = |text: &str| stellar_strkey::Contract::from_string(text).map(|id| id.0);
-        Self {
-            registry: id(&network.registry).expect("a descriptor is validated"),
-            namespace: id(&network.namespace).expect("a descriptor is validated"),
-        }
+    /// The contracts that a descriptor names.
+    pub(crate) fn of(network: &Network) -> Result<Self, ChainError> {
+        let id = |key, text: &str| match stellar_strkey::Contract::from_string(text) {
+            Ok(id) => Ok(id.0),
+            Err(_) => Err(ChainError::ContractId { key, text: text.into() }),
+        };
+        Ok(Self {
+            registry: id("registry", &network.registry)?,
+            namespace: id("namespace", &network.namespace)?,
+        })
     }
 
     pub(crate) fn id(&self, contract: Contract) -> [u8; 32] {

@@ -18,6 +18,14 @@ pub enum ChainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The descriptor names no usable contract.
+    #[error("{key} in the network descriptor: {text:?} is not a contract id (C…)")]
+    ContractId {
+        /// `registry` or `namespace`.
+        key: &'static str,
+        /// The value.
+        text: String,
+    },
     /// No endpoint gave a usable answer.
     #[error("no RPC endpoint answered: {0}")]
     Unreachable(String),
@@ -48,6 +56,9 @@ pub enum WriteError {
     /// The contract said no. Nothing was changed.
     #[error("{0}")]
     Contract(#[from] ContractError),
+    /// The token refused the payment that belongs to the call. Nothing was changed.
+    #[error("the payment was refused: {0}")]
+    Payment(&'static str),
     /// The call would fail for another reason; nothing was sent.
     #[error("the network would refuse this call: {0}")]
     Simulation(String),
@@ -62,6 +73,11 @@ pub enum WriteError {
         /// What the transaction may cost at most, in stroops.
         fee: u64,
     },
+    /// The endpoint demands more than any call of these programs costs.
+    #[error(
+        "the endpoint asks for {0} stroops of fees, more than this program ever pays; try another endpoint"
+    )]
+    Dear(u64),
     /// Somebody else's signature is needed.
     #[error("the signature of {0} is needed too; pass that key")]
     MissingSigner(String),

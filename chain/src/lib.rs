@@ -4,7 +4,7 @@
 //! [`Chain`] follows and [`ChainHandle`] hands out what it knows; [`read`] has one-shot reads for commands;
 //! [`Writer`] signs and sends; [`deploy`] puts contracts on a network, for tests and the demo. What is on the ledger is
 //! decoded from XDR here and becomes the protocol's own types; no Soroban type leaves this crate.
-//! It never links `soroban-sdk`, and no decision in it reads a clock.
+//! It never links `soroban-sdk`, and the reader's decisions read no clock.
 //!
 //! [`Directory`]: tunnler_protocol::directory::Directory
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ pub mod chain;
 mod contract;
 pub mod deploy;
 pub mod descriptor;
+mod endpoints;
 pub mod error;
 mod fetch;
 pub mod key;

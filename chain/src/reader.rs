@@ -211,7 +211,8 @@ impl Reader {
     /// When [`next_call`](Self::next_call) or [`snapshot`](Self::snapshot) may have something, if nothing else happens.
     pub(crate) fn due_at(&self) -> Option<Instant> {
         let calls = self.endpoints.iter().filter_map(Endpoint::due_at).min();
-        let gathered = self.cells.waiting_since().filter(|_| self.changed && self.ready).map(|since| since + GATHER);
+        let gathered =
+            self.cells.waiting_since().filter(|_| self.changed && self.ready).map(|since| since + GATHER);
         calls.into_iter().chain(gathered).min()
     }
 
@@ -581,9 +582,10 @@ impl Reader {
 
     /// Nothing changed up to the ledger of every endpoint that says so: events before it need never be read.
     fn confirm(&mut self, complete: Complete, usable: &[EndpointId]) {
-        let same = usable.iter().filter_map(|endpoint| self.endpoints[*endpoint].head).filter(|heads| {
-            [heads.contracts[0].revision, heads.contracts[1].revision] == complete.revisions
-        });
+        let same = usable
+            .iter()
+            .filter_map(|endpoint| self.endpoints[*endpoint].head)
+            .filter(|heads| [heads.contracts[0].revision, heads.contracts[1].revision] == complete.revisions);
         let mut ledgers: Vec<u32> = same.map(|heads| heads.ledger).collect();
         ledgers.sort_unstable_by(|a, b| b.cmp(a));
         if let Some(ledger) = ledgers.get(self.policy.quorum - 1) {

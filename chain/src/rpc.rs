@@ -136,7 +136,10 @@ impl Rpc {
         }
         let raw: Raw = self.call("getHealth", ObjectParams::new()).await?;
         let closed_at = UnixSeconds(raw.latest_ledger_close_time);
-        Ok(Health { ledger: LedgerTime { sequence: raw.latest_ledger, closed_at }, oldest: raw.oldest_ledger })
+        Ok(Health {
+            ledger: LedgerTime { sequence: raw.latest_ledger, closed_at },
+            oldest: raw.oldest_ledger,
+        })
     }
 
     /// Reads at most [`KEYS_PER_CALL`] entries.
@@ -152,7 +155,8 @@ impl Rpc {
             encoded.iter().enumerate().map(|(index, key)| (key.as_str(), index)).collect();
         let mut entries = vec![None; keys.len()];
         for found in reply.entries.unwrap_or_default() {
-            let slot = index.get(found.key.as_str()).ok_or_else(|| Failure("an entry nobody asked for".into()))?;
+            let slot =
+                index.get(found.key.as_str()).ok_or_else(|| Failure("an entry nobody asked for".into()))?;
             let data = LedgerEntryData::from_xdr_base64(&found.xdr, Limits::depth(DEPTH))
                 .map_err(|error| Failure(format!("malformed entry: {error}")))?;
             if data.to_key() != keys[*slot] || found.last_modified_ledger > ledger {
@@ -243,7 +247,11 @@ impl Rpc {
         }
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: &'static str, params: ObjectParams) -> Result<T, Failure> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: ObjectParams,
+    ) -> Result<T, Failure> {
         self.bounded(self.client.client().request(method, params)).await
     }
 

@@ -44,7 +44,8 @@ impl<'a> Fields<'a> {
 
     /// Reads one field. Errors inside it are told by the name of the outermost field.
     pub(crate) fn field<T: FromValue>(&self, name: &'static str) -> Result<T, Malformed> {
-        let is_named = |key: &ScVal| matches!(key, ScVal::Symbol(symbol) if symbol.as_slice() == name.as_bytes());
+        let is_named =
+            |key: &ScVal| matches!(key, ScVal::Symbol(symbol) if symbol.as_slice() == name.as_bytes());
         match self.0.iter().find(|entry| is_named(&entry.key)) {
             Some(entry) => T::from_value(&entry.val).map_err(|_| Malformed(name)),
             None => T::absent().ok_or(Malformed(name)),
@@ -188,10 +189,8 @@ pub(crate) fn vector(items: impl IntoIterator<Item = ScVal>) -> ScVal {
 
 /// A struct; the fields may come in any order.
 pub(crate) fn structure<const N: usize>(fields: [(&str, ScVal); N]) -> ScVal {
-    let mut entries: Vec<ScMapEntry> = fields
-        .into_iter()
-        .map(|(name, val)| ScMapEntry { key: ScVal::Symbol(symbol(name)), val })
-        .collect();
+    let mut entries: Vec<ScMapEntry> =
+        fields.into_iter().map(|(name, val)| ScMapEntry { key: ScVal::Symbol(symbol(name)), val }).collect();
     entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     ScVal::Map(Some(ScMap(VecM::try_from(entries).expect("fewer than 2^32 fields"))))
 }

@@ -86,7 +86,7 @@ impl Task {
         let task = Self {
             reader,
             endpoints,
-            contracts: Contracts::of(network),
+            contracts: Contracts::of(network)?,
             quorum: network.quorum,
             calls: FuturesUnordered::new(),
             commands,

@@ -129,10 +129,7 @@ pub(crate) fn config_value(config: &deploy::NamespaceConfig, token: ScAddress) -
     };
     structure([
         ("token", ScVal::Address(token)),
-        (
-            "fees",
-            structure([("three", amount(three)), ("four", amount(four)), ("longer", amount(longer))]),
-        ),
+        ("fees", structure([("three", amount(three)), ("four", amount(four)), ("longer", amount(longer))])),
         ("grace", ScVal::U64(config.grace.as_secs())),
         ("commit_reveal", ScVal::Bool(config.commit_reveal)),
         ("per_owner", ScVal::U32(config.per_owner)),

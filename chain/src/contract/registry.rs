@@ -4,9 +4,7 @@
 use stellar_xdr::{ScAddress, ScVal};
 
 use crate::deploy;
-use crate::value::{
-    Fields, FromValue, Malformed, bytes, optional, string, structure, variant_name, vector,
-};
+use crate::value::{Fields, FromValue, Malformed, bytes, optional, string, structure, variant_name, vector};
 use crate::writer::RelayRegistration;
 
 pub(crate) struct RelayEntry {

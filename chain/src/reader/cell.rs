@@ -189,8 +189,12 @@ impl Cell {
     /// The newest value that `quorum` votes agree on, with the ledger up to which they vouch for it.
     fn quorate(&self, quorum: usize) -> Option<(u32, Option<Value>)> {
         let vouched = self.votes.iter().filter_map(|vote| {
-            let same: Vec<u32> =
-                self.votes.iter().filter(|other| other.value == vote.value).map(|other| other.ledger).collect();
+            let same: Vec<u32> = self
+                .votes
+                .iter()
+                .filter(|other| other.value == vote.value)
+                .map(|other| other.ledger)
+                .collect();
             (same.len() >= quorum).then(|| (same.into_iter().min().unwrap_or(0), vote.value.clone()))
         });
         vouched.max_by_key(|(ledger, _)| *ledger)

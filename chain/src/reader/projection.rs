@@ -221,7 +221,8 @@ impl Projection {
         let ingress_port = self.rule(key, port(record.ingress_port))?;
         let host = record.host.and_then(|host| self.rule(key, host.parse::<HostName>()));
         let acme = record.acme.map(|acme| AcmeIdentity { issuer: acme.issuer, account: acme.account });
-        let acme = acme.and_then(|acme| self.rule(key, if acme.is_well_formed() { Ok(acme) } else { Err(()) }));
+        let acme =
+            acme.and_then(|acme| self.rule(key, if acme.is_well_formed() { Ok(acme) } else { Err(()) }));
         let status = match (entry.delisted, entry.unbonding_until, entry.status) {
             (Some(_), _, _) => RelayStatus::Delisted,
             (None, Some(_), _) => RelayStatus::Unbonding,
@@ -311,9 +312,10 @@ impl Projection {
 
     fn name(&self, slot: u32) -> Option<(Label, Arc<NameRecord>)> {
         let record = &self.names.get(&slot)?.record;
-        let domains = self.domains.get(&slot).filter(|(serial, domains)| {
-            *serial == record.serial && !domains.is_empty()
-        });
+        let domains = self
+            .domains
+            .get(&slot)
+            .filter(|(serial, domains)| *serial == record.serial && !domains.is_empty());
         let record = match domains {
             None => record.clone(),
             Some((_, domains)) => Arc::new(NameRecord { domains: domains.clone(), ..(**record).clone() }),

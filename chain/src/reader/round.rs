@@ -147,7 +147,8 @@ impl Row {
 
     /// What the row amounts to when no more events come: each unnumbered one may stand for one missing revision.
     fn conclusion(&self, target: [u64; 2]) -> Told {
-        let reached = |contract: usize| self.revisions[contract] + self.unnumbered[contract] >= target[contract];
+        let reached =
+            |contract: usize| self.revisions[contract] + self.unnumbered[contract] >= target[contract];
         if reached(0) && reached(1) { Told::All } else { Told::Gap }
     }
 }

@@ -1,0 +1,179 @@
+//! Getting a transaction into a ledger exactly once. An envelope is sent again unchanged until a ledger includes it or
+//! its time bounds have passed in the ledger's own time; only then, or when it was refused at the door, is another one
+//! built. So an answer that got lost never doubles a transaction.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use stellar_rpc_client::GetTransactionResponse;
+use stellar_xdr::{Hash, OperationBody, SorobanTransactionData, TransactionEnvelope};
+
+use super::Writer;
+use super::assemble::{INCLUSION_FEE, Validity, is_contract_call};
+use super::draft::{Draft, Receipt};
+use super::verdict::{self, Refusal};
+use crate::endpoints::pause;
+use crate::error::WriteError;
+use crate::read;
+use crate::rpc::{Failure, Lookup, Submission};
+
+/// For how long a transaction is valid, in seconds of ledger time.
+const VALID_FOR: u64 = 60;
+/// How long an outcome is looked for after that while no endpoint answers.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many transactions are built for one draft: most are lost to another program's sequence number.
+const ATTEMPTS: u32 = 40;
+/// Times the state may differ from the simulated one.
+const SIMULATIONS: u32 = 4;
+/// The highest bid for inclusion, in stroops.
+const HIGHEST_BID: u32 = 1_000_000;
+/// First and longest pause between two looks at a transaction.
+const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// After how long without inclusion the same envelope is sent again.
+const RESEND: Duration = Duration::from_secs(5);
+
+/// What became of one envelope.
+enum Fate {
+    Included(Box<GetTransactionResponse>),
+    Failed(Box<GetTransactionResponse>),
+    /// Refused, or expired: no ledger will ever include it.
+    Void(Refusal),
+}
+
+impl Draft<'_> {
+    pub(super) async fn submit(&self) -> Result<Receipt, WriteError> {
+        let draft = self.body()?;
+        for _ in 0..SIMULATIONS {
+            let (body, resources) = if is_contract_call(draft) {
+                let mut simulated = self.simulate(draft).await?;
+                if let Some(restore) = simulated.restore.take() {
+                    let (restoring, resources) = restore.into_transaction();
+                    self.writer.include(&restoring, Some(&resources)).await?;
+                    simulated = self.simulate(draft).await?;
+                }
+                (simulated.body, Some(simulated.resources))
+            } else {
+                (draft.clone(), None)
+            };
+            if let Some(receipt) = self.writer.include(&body, resources.as_ref()).await? {
+                return Ok(receipt);
+            }
+        }
+        Err(WriteError::NotIncluded { attempts: SIMULATIONS })
+    }
+}
+
+impl Writer {
+    /// Has one operation included. `None`: it failed because the state was no longer the simulated one.
+    async fn include(
+        &self,
+        body: &OperationBody,
+        resources: Option<&SorobanTransactionData>,
+    ) -> Result<Option<Receipt>, WriteError> {
+        let mut bid = INCLUSION_FEE;
+        for attempt in 0..ATTEMPTS {
+            let account = read::account(&self.endpoints, &self.address()).await?;
+            let account = account.ok_or_else(|| WriteError::NoAccount(self.address().to_string()))?;
+            let validity = self.validity().await?;
+            let sequence = account.sequence + 1;
+            let tx = self.transaction(body.clone(), resources.cloned(), sequence, bid, validity)?;
+            let fee = tx.fee;
+            let (envelope, hash) = self.signed(tx);
+            let text = Hash(hash).to_string();
+            match self.follow(&envelope, &hash, validity, fee).await? {
+                Fate::Included(response) => return Ok(Some(receipt(text, &response))),
+                Fate::Failed(response) => {
+                    let events = &response.events.diagnostic_events;
+                    return match verdict::of_failure(response.result.as_ref(), events, &text) {
+                        Some(error) => Err(error),
+                        None => Ok(None),
+                    };
+                }
+                Fate::Void(Refusal::Sequence) => {
+                    pause(Duration::from_millis(20 * u64::from(attempt + 1))).await
+                }
+                Fate::Void(Refusal::Fee | Refusal::Expired) => bid = bid.saturating_mul(4).min(HIGHEST_BID),
+                Fate::Void(Refusal::Final(error)) => return Err(error),
+            }
+        }
+        Err(WriteError::NotIncluded { attempts: ATTEMPTS })
+    }
+
+    /// Time bounds in ledger time, which a development network may have moved away from ours.
+    async fn validity(&self) -> Result<Validity, WriteError> {
+        let health = self.endpoints.ask(async |rpc| rpc.health().await).await?;
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let until = health.ledger.closed_at.0.max(clock) + VALID_FOR;
+        let from = rand::random_range(1..1_000_000_000);
+        Ok(Validity { from, until, since: health.ledger.sequence })
+    }
+
+    /// Sends `envelope` and looks for it until its fate is certain.
+    async fn follow(
+        &self,
+        envelope: &TransactionEnvelope,
+        hash: &[u8; 32],
+        validity: Validity,
+        fee: u32,
+    ) -> Result<Fate, WriteError> {
+        let text = Hash(*hash).to_string();
+        let give_up = Instant::now() + Duration::from_secs(VALID_FOR) + PATIENCE;
+        // Whether some endpoint may have taken it in.
+        let mut at_large = false;
+        let mut send_at = Instant::now();
+        let mut expired_at: HashSet<String> = HashSet::new();
+        let mut look = LOOK.0;
+        let mut problem = String::new();
+        for turn in 0_usize.. {
+            let now = Instant::now();
+            let rpc = self.endpoints.pick(turn);
+            if now >= send_at {
+                match rpc.send(envelope).await {
+                    Ok(Submission::Accepted) => {
+                        at_large = true;
+                        send_at = now + RESEND;
+                    }
+                    Ok(Submission::TryAgainLater) => send_at = now + LOOK.1 / 2,
+                    Ok(Submission::Refused(result)) => {
+                        let refusal = verdict::of_refusal(&result, &self.address(), fee, &text);
+                        if !at_large {
+                            return Ok(Fate::Void(refusal));
+                        }
+                        // It may be refused because it is included already: only the ledger can tell.
+                        send_at = now + RESEND;
+                    }
+                    Err(Failure(failure)) => {
+                        at_large = true;
+                        problem = format!("{}: {failure}", rpc.url());
+                        send_at = now + LOOK.1;
+                    }
+                }
+            }
+            match rpc.transaction(hash).await {
+                Ok(Lookup::Success(response)) => return Ok(Fate::Included(response)),
+                Ok(Lookup::Failed(response)) => return Ok(Fate::Failed(response)),
+                Ok(Lookup::NotFound { oldest, closed_at })
+                    if closed_at.0 > validity.until && oldest <= validity.since =>
+                {
+                    expired_at.insert(rpc.url().to_owned());
+                    if expired_at.len() >= self.network.quorum {
+                        return Ok(Fate::Void(Refusal::Expired));
+                    }
+                }
+                Ok(Lookup::NotFound { .. }) => {}
+                Err(Failure(failure)) => problem = format!("{}: {failure}", rpc.url()),
+            }
+            if now >= give_up {
+                break;
+            }
+            pause(look).await;
+            look = (look * 2).min(LOOK.1);
+        }
+        Err(WriteError::Unknown { hash: text, problem })
+    }
+}
+
+fn receipt(hash: String, response: &GetTransactionResponse) -> Receipt {
+    let fee_charged = response.result.as_ref().map_or(0, |result| result.fee_charged);
+    Receipt { hash, ledger: response.ledger.unwrap_or(0), fee_charged }
+}
