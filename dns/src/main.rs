@@ -1,1 +1,9 @@
-fn main() {}
+//! The `tunnler-dns` program; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Two providers are compiled in; without a default rustls panics. An error means that one is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_dns::cli::main()
+}

@@ -1,0 +1,123 @@
+//! A small world for this crate's tests: relays 1…, clients signed by numbered keys, one zone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tunnler_protocol::SecretKey;
+use tunnler_protocol::address::Address;
+use tunnler_protocol::directory::{
+    AccountHosts, AddressPolicy, Directory, Heartbeat, NameRecord, Relay, RelayStatus, ZoneConfig, ZoneServer,
+};
+use tunnler_protocol::instance::InstanceId;
+use tunnler_protocol::presence::{Claims, Presence, Service, ServiceKind, TlsMode};
+use tunnler_protocol::time::{LedgerTime, UnixMillis, UnixSeconds};
+
+use crate::snapshot::Terms;
+
+pub const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+pub const ZONE: &str = "tunnel.example";
+
+pub const TERMS: Terms = Terms {
+    policy: AddressPolicy::GlobalOnly,
+    ingress_port: 443,
+    staleness: Duration::from_secs(7 * 86_400),
+};
+
+/// Keys 1–99 are relays', 101… clients'.
+pub fn key(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[n; 32])
+}
+
+pub fn address(n: u8) -> Address {
+    key(n).address()
+}
+
+pub fn relay(n: u8) -> Relay {
+    Relay {
+        address: address(n),
+        operator: format!("operator {n}"),
+        host: None,
+        control_port: 443,
+        ingress_port: 443,
+        ipv4: Some([9, 9, n, 1].into()),
+        ipv6: None,
+        region: "eu".into(),
+        capacity: 100,
+        acme: None,
+        status: RelayStatus::Active,
+        heartbeat: Some(Heartbeat { at: NOW.seconds(), load: 0 }),
+        registered_at: NOW.seconds(),
+    }
+}
+
+pub fn name(label: &str, target: u8) -> NameRecord {
+    NameRecord {
+        label: label.parse().unwrap(),
+        owner: address(target).to_string(),
+        target: Some(address(target)),
+        relays: Vec::new(),
+        domains: Vec::new(),
+        grace: Duration::from_secs(30 * 86_400),
+        expires_at: NOW.seconds().plus(Duration::from_secs(86_400)),
+        suspended: false,
+        serial: 1,
+    }
+}
+
+pub fn directory(
+    relays: impl IntoIterator<Item = Relay>,
+    names: impl IntoIterator<Item = NameRecord>,
+) -> Directory {
+    Directory {
+        ledger: LedgerTime { sequence: 7, closed_at: NOW.seconds() },
+        registry_revision: 3,
+        namespace_revision: 4,
+        relays: relays.into_iter().map(|relay| (relay.address, Arc::new(relay))).collect::<BTreeMap<_, _>>(),
+        names: names.into_iter().map(|name| (name.label.clone(), Arc::new(name))).collect::<HashMap<_, _>>(),
+        heartbeat_ttl: Duration::from_secs(86_400),
+        zone: ZoneConfig {
+            zone: ZONE.parse().unwrap(),
+            grace: Duration::from_secs(30 * 86_400),
+            servers: [("ns1.tunnel.example", 1), ("b.ns.tunnel.example", 2)]
+                .map(|(host, n)| ZoneServer {
+                    host: host.parse().unwrap(),
+                    ipv4: Some([9, 0, 0, n].into()),
+                    ipv6: Some([0x2600, 0, 0, 0, 0, 0, 0, u16::from(n)].into()),
+                    key: address(200 + n),
+                })
+                .to_vec(),
+            account_hosts: AccountHosts::Owners,
+            issuers: vec!["letsencrypt.org".into()],
+        },
+    }
+}
+
+/// Claims of client `n` for `names` at `relays`, signed ten minutes ago, for an hour.
+pub fn claims(n: u8, names: &[&str], relays: &[u8]) -> Claims {
+    claims_at(NOW, n, names, relays)
+}
+
+pub fn claims_at(now: UnixMillis, n: u8, names: &[&str], relays: &[u8]) -> Claims {
+    let seq = UnixMillis(now.0 - 600_000);
+    Claims {
+        iss: address(n),
+        ins: InstanceId([n; 16]),
+        seq,
+        exp: UnixSeconds(seq.0 / 1000 + 3600),
+        names: names.iter().map(|name| name.parse().unwrap()).collect(),
+        relays: relays.iter().map(|n| address(*n)).collect(),
+        services: vec![Service {
+            name: "web".parse().unwrap(),
+            kind: ServiceKind::Http,
+            tls: TlsMode::Pass,
+            port: None,
+        }],
+        acme: Vec::new(),
+        txt: BTreeMap::new(),
+    }
+}
+
+pub fn signed(n: u8, claims: Claims) -> Arc<Presence> {
+    Arc::new(claims.sign(&key(n)).unwrap())
+}

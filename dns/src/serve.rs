@@ -1,0 +1,92 @@
+//! Sockets: UDP workers and a TCP accept loop with caps. Every packet passes header checks and the rate limit before
+//! it is parsed, and none can take the server down.
+
+pub mod limit;
+mod responder;
+mod tally;
+mod tcp;
+mod udp;
+
+pub use responder::Responder;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A network that shares one rate limit and one cap: /24 or /56.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prefix(u64);
+
+impl Prefix {
+    /// The network that `address` lies in. IPv4-mapped addresses count as IPv4.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self(1 << 63 | u64::from(u32::from(v4) >> 8)),
+            IpAddr::V6(v6) => Self((u128::from(v6) >> 72) as u64),
+        }
+    }
+}
+
+/// How many free TCP ports are tried until UDP has the same one free.
+const PORT_ATTEMPTS: usize = 16;
+
+/// One address served over UDP and TCP.
+#[derive(Debug)]
+pub struct Bound {
+    address: SocketAddr,
+    tcp: TcpListener,
+    udp: Vec<std::net::UdpSocket>,
+}
+
+/// An address cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{}", hint(source))]
+pub struct BindError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; another server has that port, stop it or choose another --listen",
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        std::io::ErrorKind::AddrNotAvailable => "; that address is not this host's",
+        _ => "",
+    }
+}
+
+impl Bound {
+    /// Binds `address` for both transports, UDP once per worker. With port 0 both get the same free port.
+    pub async fn bind(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        let failed = |source| BindError { address, source };
+        for _ in 0..PORT_ATTEMPTS {
+            // TCP first: it does not share its port, so that a second server on it is an error.
+            let tcp = TcpListener::bind(address).await.map_err(failed)?;
+            let real = tcp.local_addr().map_err(failed)?;
+            match (0..workers.max(1)).map(|_| udp::bind(real)).collect() {
+                Ok(udp) => return Ok(Self { address: real, tcp, udp }),
+                Err(error) if address.port() != 0 => return Err(failed(error)),
+                // Somebody has the UDP port of this number: try another one.
+                Err(_) => {}
+            }
+        }
+        Err(failed(std::io::ErrorKind::AddrInUse.into()))
+    }
+
+    /// The address with its real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`; the tasks are `tasks`' to wait for.
+    pub fn serve(self, responder: &Arc<Responder>, tasks: &TaskTracker, stop: &CancellationToken) {
+        for socket in self.udp {
+            let (responder, stop) = (responder.clone(), stop.clone());
+            tasks.spawn_blocking(move || udp::work(&socket, &responder, &stop));
+        }
+        tasks.spawn(tcp::accept(self.tcp, responder.clone(), stop.clone()));
+    }
+}

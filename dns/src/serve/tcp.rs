@@ -1,0 +1,67 @@
+//! TCP (RFC 7766): one task a connection, one query at a time, with deadlines and caps per network and in total.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::limit::Slots;
+use super::{Prefix, Responder};
+
+/// Connections at once, and of one network.
+const MOST: usize = 1024;
+const MOST_PER_PREFIX: usize = 64;
+/// From one query to the next, and to read or write one message.
+const IDLE: Duration = Duration::from_secs(10);
+/// A connection's whole life.
+const LIFE: Duration = Duration::from_secs(120);
+/// A query is short; who announces more is not asking one.
+const MAX_QUERY: usize = 4096;
+
+/// Accepts until `stop`; open connections end with it.
+pub(super) async fn accept(listener: TcpListener, responder: Arc<Responder>, stop: CancellationToken) {
+    let slots = Slots::new(MOST, MOST_PER_PREFIX);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => match slots.take(Prefix::of(peer.ip())) {
+                    Some(slot) => {
+                        let responder = responder.clone();
+                        connections.spawn(async move {
+                            let _slot = slot;
+                            let _ = timeout(LIFE, converse(stream, &responder)).await;
+                        });
+                    }
+                    None => metrics::counter!("tunnler_dns_tcp_refused_total").increment(1),
+                },
+                // Out of descriptors, most likely: wait for some to come back.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+        }
+    }
+}
+
+/// Answers queries until the other end is done, too slow, or not speaking DNS.
+async fn converse(mut stream: TcpStream, responder: &Responder) -> std::io::Result<()> {
+    let mut buffer = vec![0; 512];
+    loop {
+        let length = usize::from(timeout(IDLE, stream.read_u16()).await??);
+        if length > MAX_QUERY {
+            return Ok(());
+        }
+        buffer.resize(length, 0);
+        timeout(IDLE, stream.read_exact(&mut buffer)).await??;
+        let Some(answer) = responder.stream(&buffer) else { return Ok(()) };
+        let mut framed = Vec::with_capacity(answer.len() + 2);
+        framed.extend_from_slice(&u16::try_from(answer.len()).unwrap_or(0).to_be_bytes());
+        framed.extend_from_slice(&answer);
+        timeout(IDLE, stream.write_all(&framed)).await??;
+    }
+}

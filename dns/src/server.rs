@@ -1,0 +1,158 @@
+//! The composition root: binds everything, starts the tasks, and ends them in order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tunnler_protocol::SecretKey;
+use tunnler_protocol::directory::Directory;
+
+use crate::clock;
+use crate::feed::{self, Dialer};
+use crate::http::{self, HttpError};
+use crate::serve::limit::Rate;
+use crate::serve::{BindError, Bound, Responder};
+use crate::snapshot::{Snapshot, Terms};
+use crate::state::State;
+use crate::state::store::{Store, StoreError};
+use crate::state::task::{self, Ends, QUEUE, Shared};
+
+/// Everything a server needs to know, validated.
+#[derive(Debug)]
+pub struct Config {
+    /// What the descriptor and the operator decided.
+    pub terms: Terms,
+    /// This server's key, as the Namespace contract lists it.
+    pub key: SecretKey,
+    /// Addresses for UDP and TCP.
+    pub listen: Vec<SocketAddr>,
+    /// UDP workers per address.
+    pub workers: usize,
+    /// Answers per second and network over UDP.
+    pub rate: Rate,
+    /// Where operators look: health, metrics, explanations.
+    pub admin: Option<SocketAddr>,
+    /// Where clients POST presences.
+    pub http: Option<SocketAddr>,
+    /// Where presences are kept over restarts; `None` keeps nothing.
+    pub state: Option<PathBuf>,
+    /// Renders metrics, if they are recorded.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address for DNS.
+    #[error(transparent)]
+    Dns(#[from] BindError),
+    /// An address for HTTP.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A running server. Dropping it stops its tasks; [`shutdown`](Self::shutdown) also waits for them.
+#[derive(Debug)]
+pub struct Server {
+    dns: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    shared: Shared,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Binds all addresses and starts to serve what `directory` says. The process-wide rustls provider must be
+    /// installed.
+    pub async fn bind(
+        config: Config,
+        directory: watch::Receiver<Option<Arc<Directory>>>,
+    ) -> Result<Self, ServerError> {
+        let mut bound = Vec::new();
+        for address in &config.listen {
+            bound.push(Bound::bind(*address, config.workers).await?);
+        }
+        let admin = http::bind(config.admin).await?;
+        let posting = http::bind(config.http).await?;
+        let (store, restored) = match &config.state {
+            Some(dir) => Store::open(dir).map(|(store, restored)| (Some(store), restored))?,
+            None => (None, Vec::new()),
+        };
+        let state = State::new(config.terms, restored, clock::now());
+        let shared: Shared = Arc::new(ArcSwap::from_pointee(Snapshot::empty(config.terms)));
+        let (events, received) = mpsc::channel(QUEUE);
+        let (subscribe, subscriptions) = watch::channel(Vec::new());
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+
+        let ends = Ends { directory, events: received, shared: shared.clone(), subscriptions: subscribe };
+        tasks.spawn(task::run(state, ends, store, stop.clone()));
+        let dialer = Arc::new(Dialer::new(config.key, shared.clone()));
+        tasks.spawn(feed::follow(dialer, subscriptions, shared.clone(), events.clone(), stop.clone()));
+        let server = Self {
+            dns: bound.iter().map(Bound::address).collect(),
+            admin: admin.as_ref().map(http::Bound::address),
+            http: posting.as_ref().map(http::Bound::address),
+            shared: shared.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        if let Some(admin) = admin {
+            let routes = http::admin::routes(shared.clone(), config.metrics);
+            tasks.spawn(admin.serve(routes, stop.clone()));
+        }
+        if let Some(posting) = posting {
+            let routes = http::presence::routes(shared.clone(), events);
+            tasks.spawn(posting.serve(routes, stop.clone()));
+        }
+        let responder = Arc::new(Responder::new(shared, config.rate));
+        for bound in bound {
+            bound.serve(&responder, &tasks, &stop);
+        }
+        tasks.close();
+        Ok(server)
+    }
+
+    /// Where DNS is served.
+    pub fn dns_addresses(&self) -> &[SocketAddr] {
+        &self.dns
+    }
+
+    /// Where operators look.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Where clients POST.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// What is answered from now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.load_full()
+    }
+
+    /// Stops serving, saves presences and waits for every task.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests;
