@@ -1,0 +1,358 @@
+//! A running tunnel: the composition root of the client. Starts the chain reader, the agent's driver and the keepers of
+//! certificates, and stops them together.
+
+mod certificates;
+mod door;
+mod driver;
+mod presence;
+mod probe;
+mod session;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tunnler_chain::{Chain, ChainConfig, FollowedNames, POLL};
+use tunnler_edge::proxy::{Backend, HostHeader, Target, Upstream, UpstreamTls};
+use tunnler_edge::tls::TlsEnd;
+use tunnler_edge::{Certificates, Site};
+use tunnler_protocol::agent::{self, State};
+use tunnler_protocol::directory::{AccountHosts, Directory};
+use tunnler_protocol::name::PublicName;
+use tunnler_protocol::network::Network;
+use tunnler_protocol::presence::{self as wire, ServiceKind, TlsMode};
+use tunnler_protocol::selection::Policy;
+use tunnler_protocol::{Address, HostName, Label, SecretKey, ServiceName};
+
+use crate::error::ClientError;
+use crate::state::StateDir;
+use crate::status::Status;
+use door::Door;
+use driver::Driver;
+use presence::Signer;
+
+pub(crate) use probe::round_trip;
+
+/// How long the chain may take to be read at start.
+const CHAIN_PATIENCE: Duration = Duration::from_secs(30);
+/// Events that a slow subscriber may be behind.
+const EVENTS: usize = 256;
+
+/// What to publish, and how.
+#[derive(Debug)]
+pub struct TunnelConfig {
+    /// The network.
+    pub network: Network,
+    /// The client's key.
+    pub key: SecretKey,
+    /// Its state directory.
+    pub state: Arc<StateDir>,
+    /// Names to serve; empty: the account host.
+    pub labels: Vec<Label>,
+    /// What is served, at most 16; the first one answers at the bare name.
+    pub services: Vec<Service>,
+    /// Sessions to hold (1–4).
+    pub sessions: usize,
+    /// Relays preferred above all others.
+    pub pinned: Vec<Address>,
+    /// If not empty, only these relays.
+    pub allowed: BTreeSet<Address>,
+    /// Never these relays.
+    pub denied: BTreeSet<Address>,
+    /// Preferred region code.
+    pub region: Option<String>,
+}
+
+/// Something local that visitors may reach.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name, the first label of `SERVICE.NAME.ZONE`.
+    pub name: ServiceName,
+    /// Where it goes.
+    pub backend: ServiceBackend,
+}
+
+/// Where a service's visitors go.
+#[derive(Clone, Debug)]
+pub enum ServiceBackend {
+    /// To web servers, by path.
+    Http(Arc<Site>),
+}
+
+/// What happens to a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum TunnelEvent {
+    /// The agent's state changed.
+    State {
+        /// The new state.
+        state: State,
+    },
+    /// A relay serves from now on.
+    RelayConnected {
+        /// The relay.
+        relay: Address,
+    },
+    /// A relay could not be used.
+    RelayFailed {
+        /// The relay.
+        relay: Address,
+        /// Why.
+        problem: String,
+    },
+    /// A session is over.
+    RelayLost {
+        /// The relay.
+        relay: Address,
+        /// Why.
+        problem: String,
+    },
+    /// Something happened to a certificate.
+    Certificate {
+        /// The host.
+        host: HostName,
+        /// What.
+        what: String,
+    },
+    /// Visitors are served at these URLs.
+    Serving {
+        /// The URLs, first the main one.
+        urls: Vec<String>,
+    },
+    /// Something the user should know.
+    Warning {
+        /// What.
+        text: String,
+    },
+}
+
+/// A running tunnel. Dropping it ends everything at once; [`Tunnel::shutdown`] in order.
+#[derive(Debug)]
+pub struct Tunnel {
+    status: watch::Receiver<Status>,
+    events: broadcast::Sender<TunnelEvent>,
+    stop: CancellationToken,
+    driver: JoinHandle<()>,
+}
+
+impl TunnelConfig {
+    /// Two sessions with whichever relays suit best, the account host, no services yet.
+    pub fn new(network: Network, key: SecretKey, state: Arc<StateDir>) -> Self {
+        Self {
+            network,
+            key,
+            state,
+            labels: Vec::new(),
+            services: Vec::new(),
+            sessions: agent::SESSIONS,
+            pinned: Vec::new(),
+            allowed: BTreeSet::new(),
+            denied: BTreeSet::new(),
+            region: None,
+        }
+    }
+
+    /// The wishes about relays.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            pinned: self.pinned.clone(),
+            allowed: self.allowed.clone(),
+            denied: self.denied.clone(),
+            region: self.region.clone(),
+            ingress_port: self.network.ingress_port,
+            addresses: self.network.address_policy(),
+            labels: self.labels.clone(),
+        }
+    }
+}
+
+impl Service {
+    /// A web server at `target` as the service `http`. A local `https` server's certificate is not judged.
+    pub fn http(target: Target) -> Self {
+        let upstream = Upstream::new(target, &UpstreamTls::AnyCertificate, HostHeader::Keep);
+        Self::site(Site::new(Backend::Upstream(upstream)))
+    }
+
+    /// A site as the service `http`.
+    pub fn site(site: Site) -> Self {
+        let name = "http".parse().expect("a service name");
+        Self { name, backend: ServiceBackend::Http(Arc::new(site)) }
+    }
+
+    fn declared(&self) -> wire::Service {
+        let ServiceBackend::Http(_) = self.backend;
+        wire::Service { name: self.name.clone(), kind: ServiceKind::Http, tls: TlsMode::Pass, port: None }
+    }
+}
+
+impl Tunnel {
+    /// Reads the chain, checks that the names are this key's, and begins to look for relays. Returns before a relay
+    /// is found: see [`Tunnel::wait_connected`].
+    pub async fn start(config: TunnelConfig) -> Result<Self, ClientError> {
+        if config.services.is_empty() || config.services.len() > wire::MAX_SERVICES {
+            return Err(ClientError::Usage("a tunnel serves 1 to 16 services".into()));
+        }
+        if !(1..=4).contains(&config.sessions) {
+            return Err(ClientError::Usage("a tunnel holds 1 to 4 sessions".into()));
+        }
+        let chain = start_chain(&config)?;
+        let directory = chain.handle().follow_and_wait(config.labels.clone(), CHAIN_PATIENCE).await?;
+        let hosts = hosts(&config, &directory)?;
+        let (events, _) = broadcast::channel(EVENTS);
+        let stop = CancellationToken::new();
+        let certificates = Arc::new(Certificates::default());
+        let declared: Vec<wire::Service> = config.services.iter().map(Service::declared).collect();
+        let names = config.labels.iter().cloned().map(PublicName::Label).collect();
+        let signer = Arc::new(Signer::new(config.key.clone(), config.state.clone(), names, declared));
+        let zone = directory.zone.zone.clone();
+        let tls = TlsEnd::new(certificates.clone());
+        let door = Arc::new(Door::new(zone, config.services_by_name(), tls, stop.clone()));
+        let urls: Vec<String> = hosts.iter().map(|host| url(host, config.network.ingress_port)).collect();
+        let status = watch::Sender::new(Status {
+            address: config.key.address(),
+            network: config.network.name.clone(),
+            state: State::Connecting,
+            urls,
+            relays: Vec::new(),
+            certificates: Vec::new(),
+            visitors: 0,
+            visitors_total: 0,
+            ledger: Some(directory.ledger.sequence),
+        });
+        let followed = status.subscribe();
+        let keeping = certificates::Keeping {
+            network: config.network.clone(),
+            state: config.state.clone(),
+            hosts,
+            signer: signer.clone(),
+            chain: chain.handle(),
+            certificates: certificates.clone(),
+            events: events.clone(),
+        };
+        let driver = Driver::new(&config, chain, signer, door, certificates, events.clone(), status);
+        let driver = tokio::spawn(driver.run(keeping, stop.clone()));
+        Ok(Self { status: followed, events, stop, driver })
+    }
+
+    /// The present status.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Events from now on. A subscriber that falls far behind misses some.
+    pub fn subscribe(&self) -> broadcast::Receiver<TunnelEvent> {
+        self.events.subscribe()
+    }
+
+    /// Waits until a relay serves; fails after `patience`, saying what each relay said. Does not borrow the tunnel.
+    pub fn wait_connected(
+        &self,
+        patience: Option<Duration>,
+    ) -> impl Future<Output = Result<(), ClientError>> + use<> {
+        let (mut status, last) = (self.status.clone(), self.status.clone());
+        async move {
+            let connected = status.wait_for(|status| status.state == State::Connected);
+            let waited = match patience {
+                None => connected.await.map(drop),
+                Some(patience) => match tokio::time::timeout(patience, connected).await {
+                    Ok(connected) => connected.map(drop),
+                    Err(_) => return Err(no_relay(&last.borrow(), patience)),
+                },
+            };
+            waited.map_err(|_| ClientError::Stopped("its task ended".into()))
+        }
+    }
+
+    /// Waits until a relay serves and every host has a certificate; returns the URLs.
+    pub async fn wait_serving(&self) -> Result<Vec<String>, ClientError> {
+        let mut status = self.status.clone();
+        let serving = status.wait_for(|status| {
+            let certified = status.certificates.iter().all(|certificate| certificate.not_after > 0);
+            status.state == State::Connected && certified && !status.certificates.is_empty()
+        });
+        let serving = serving.await.map_err(|_| ClientError::Stopped("its task ended".into()))?;
+        Ok(serving.urls.clone())
+    }
+
+    /// Tells relays and DNS that this client leaves, lets visitors finish for a while, and ends.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        let _ = (&mut self.driver).await;
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl TunnelConfig {
+    fn services_by_name(&self) -> Vec<(ServiceName, ServiceBackend)> {
+        self.services.iter().map(|service| (service.name.clone(), service.backend.clone())).collect()
+    }
+}
+
+fn start_chain(config: &TunnelConfig) -> Result<Chain, ClientError> {
+    let kept = config.state.store().inner("chain").map_err(crate::state::StateError::from)?;
+    let following = ChainConfig {
+        network: config.network.clone(),
+        names: FollowedNames::Chosen,
+        state: Some(kept.path("")),
+        poll: POLL,
+    };
+    Ok(Chain::start(following)?)
+}
+
+/// The hosts to serve, after a look at whose they are.
+fn hosts(config: &TunnelConfig, directory: &Directory) -> Result<Vec<HostName>, ClientError> {
+    let mine = config.key.address();
+    let zone = &directory.zone;
+    if config.labels.is_empty() {
+        let host = zone.zone.account_host(&mine);
+        return match zone.account_hosts {
+            AccountHosts::All | AccountHosts::Owners => Ok(vec![host]),
+            AccountHosts::Off => Err(ClientError::NoAccountHost(host.to_string())),
+        };
+    }
+    config
+        .labels
+        .iter()
+        .map(|label| check_name(label, mine, directory).map(|()| zone.zone.host(label)))
+        .collect()
+}
+
+/// Whether `label` is this key's to serve now.
+pub(crate) fn check_name(label: &Label, mine: Address, directory: &Directory) -> Result<(), ClientError> {
+    let label = label.clone();
+    let Some(record) = directory.names.get(&label) else { return Err(ClientError::Unregistered { label }) };
+    if directory.ledger.closed_at >= record.expires_at {
+        return Err(ClientError::Expired { label });
+    }
+    if record.suspended {
+        return Err(ClientError::Suspended { label });
+    }
+    if record.target != Some(mine) {
+        return Err(ClientError::NotOurs { label, target: record.target, mine });
+    }
+    Ok(())
+}
+
+fn url(host: &HostName, port: u16) -> String {
+    if port == 443 { format!("https://{host}") } else { format!("https://{host}:{port}") }
+}
+
+fn no_relay(status: &Status, waited: Duration) -> ClientError {
+    let problems: Vec<&str> =
+        status.relays.iter().map(|relay| relay.problem.as_str()).filter(|text| !text.is_empty()).collect();
+    let problems = match (problems.is_empty(), status.relays.is_empty()) {
+        (false, _) => problems.join("; "),
+        (true, true) => "no usable relay is registered; see: tunnler relays".into(),
+        (true, false) => "no relay answered in time".into(),
+    };
+    ClientError::NoRelay { waited, problems }
+}

@@ -1,0 +1,111 @@
+//! Where visitors come in: a stream of a relay's session becomes a TLS visitor of a declared service, or is refused.
+//!
+//! The relay's word is not taken for where a visitor goes: the host it named in TLS decides, and the relay's header
+//! must agree.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio_util::sync::CancellationToken;
+use tunnler_edge::proxy::{self, ServeError, Visitor};
+use tunnler_edge::tls::{HandshakeError, TlsEnd};
+use tunnler_protocol::name::Zone;
+use tunnler_protocol::presence::ServiceKind;
+use tunnler_protocol::{Host, HostName, ServiceName};
+use tunnler_transport::IncomingStream;
+
+use super::ServiceBackend;
+
+/// Admits visitors of all sessions.
+pub(super) struct Door {
+    zone: Zone,
+    services: Vec<(ServiceName, ServiceBackend)>,
+    tls: TlsEnd,
+    stop: CancellationToken,
+    open: AtomicUsize,
+    total: AtomicU64,
+}
+
+/// Why a visitor was not served to the end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("the relay announced {0}, which is not declared")]
+    Undeclared(ServiceName),
+    #[error("the visitor asks for {host}, the relay announced service {announced}")]
+    Contradiction { host: HostName, announced: ServiceName },
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl Door {
+    pub(super) fn new(
+        zone: Zone,
+        services: Vec<(ServiceName, ServiceBackend)>,
+        tls: TlsEnd,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { zone, services, tls, stop, open: AtomicUsize::new(0), total: AtomicU64::new(0) }
+    }
+
+    /// Visitors now, and since the start.
+    pub(super) fn visitors(&self) -> (usize, u64) {
+        (self.open.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+
+    /// Serves one visitor until it is gone.
+    pub(super) async fn admit(self: Arc<Self>, stream: IncomingStream) {
+        let _inside = Inside::enter(&self);
+        let visitor = stream.header.visitor;
+        if let Err(error) = self.serve(stream).await {
+            tracing::debug!(%visitor, %error, "visitor");
+        }
+    }
+
+    async fn serve(&self, stream: IncomingStream) -> Result<(), Refused> {
+        let header = stream.header;
+        let declared = self.services.iter().find(|(name, _)| *name == header.service);
+        let Some((name, backend)) = declared.filter(|_| header.kind == ServiceKind::Http) else {
+            return Err(Refused::Undeclared(header.service));
+        };
+        let visitor = self.tls.accept(stream.io).await?;
+        if self.asked_for(&visitor.host) != Some(name) {
+            return Err(Refused::Contradiction { host: visitor.host, announced: header.service });
+        }
+        let ServiceBackend::Http(site) = backend;
+        let seen = Visitor { address: header.visitor, host: visitor.host, protocol: visitor.protocol };
+        Ok(proxy::serve(visitor.stream, seen, site.clone(), self.stop.clone()).await?)
+    }
+
+    /// The service that a host name stands for.
+    fn asked_for(&self, host: &HostName) -> Option<&ServiceName> {
+        let named = match self.zone.classify(host) {
+            Host::Name(_, service) | Host::Account(_, service) => service,
+            Host::Foreign => None,
+            Host::Apex | Host::Relay(_) | Host::Unregistrable => return None,
+        };
+        let mut names = self.services.iter().map(|(name, _)| name);
+        match named {
+            None => names.next(),
+            Some(named) => names.find(|name| **name == named),
+        }
+    }
+}
+
+/// Counts a visitor for as long as it is inside.
+struct Inside<'a>(&'a Door);
+
+impl<'a> Inside<'a> {
+    fn enter(door: &'a Door) -> Self {
+        door.open.fetch_add(1, Ordering::Relaxed);
+        door.total.fetch_add(1, Ordering::Relaxed);
+        Self(door)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
