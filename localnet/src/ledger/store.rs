@@ -24,7 +24,7 @@ use super::state::State;
 use crate::codec;
 
 /// Ledgers between two snapshots: what a start replays at most.
-const LEDGERS_PER_SNAPSHOT: u32 = 1_000;
+const LEDGERS_PER_SNAPSHOT: u32 = 10_000;
 
 /// Bytes of log between two snapshots.
 const BYTES_PER_SNAPSHOT: u64 = 64 * 1024 * 1024;

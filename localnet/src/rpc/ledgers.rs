@@ -84,7 +84,12 @@ fn reply(ledger: &ClosedLedger, format: Format) -> Value {
         Format::Base64 => {
             fields.insert("metadataXdr".into(), base64(&ledger.meta));
         }
-        Format::Json => format.put(fields, "metadata", &LedgerCloseMeta::V2(ledger.decoded())),
+        Format::Json => {
+            format.put(fields, "metadata", &LedgerCloseMeta::V2(ledger.decoded()));
+            // Clients ask for these fields whatever the format; the official server leaves them empty here.
+            fields.insert("headerXdr".into(), json!(""));
+            fields.insert("metadataXdr".into(), json!(""));
+        }
     }
     reply
 }

@@ -79,7 +79,7 @@ async fn the_same_code_is_uploaded_once() -> Result<()> {
     let net = Net::start().await?;
     let alice = net.account("alice").await?;
     net.probe(&alice).await?;
-    let wasm = wat::parse_str(include_str!("fixture/probe.wat"))?;
+    let wasm = crate::fixture::probe_wasm()?;
     let again =
         net.rpc.run(&alice, xdr::HostFunction::UploadContractWasm(wasm.try_into()?)).await?.succeeded()?;
     assert_eq!(again.changes(), [], "nothing new");

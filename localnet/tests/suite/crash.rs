@@ -139,7 +139,7 @@ async fn a_directory_is_used_by_one_network_at_a_time_and_by_the_same_one() -> R
     let builder = || Localnet::builder().no_ledger_interval().state_directory(state.path());
     let first = builder().start().await?;
     first.fund([3; 32]).await?;
-    let ledger = first.advance(1_500).await?;
+    let ledger = first.advance(12_000).await?;
     let in_use = builder().start().await.err();
     assert!(matches!(in_use, Some(StartError::Store(StoreError::InUse { .. }))), "{in_use:?}");
     first.shutdown().await;

@@ -43,6 +43,10 @@ async fn an_archived_entry_is_restored_by_the_call_that_needs_it() -> Result<()>
     let key = probe_key(&probe, 1, Durability::Persistent);
     assert_eq!(net.rpc.entry(&key).await?.context("archived, not gone")?.1, Some(0));
 
+    let get = net.rpc.transaction(&alice, host_function(call(&probe, "get", vec![ScVal::U32(1)]))).await?;
+    let simulated = net.rpc.simulate(&get).await?;
+    assert_eq!(parse::<ScVal>(simulated["results"][0]["xdr"].as_str().context("a value")?)?, ScVal::U32(2));
+
     // A footprint that does not ask for the restoration is refused in the ledger.
     let body = || host_function(call(&probe, "put", vec![ScVal::U32(1), ScVal::U32(3)]));
     let prepared = net.rpc.prepared(&alice, body()).await?;

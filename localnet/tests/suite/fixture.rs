@@ -2,6 +2,8 @@
 //!
 //! Everything goes through HTTP and base64, as for any other client.
 
+mod probe;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +17,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stellar_xdr::{self as xdr, Limits, ReadXdr, TransactionResultResult, WriteXdr};
 use tunnler_localnet::{Builder, Localnet};
+
+pub use probe::wasm as probe_wasm;
 
 /// A request that takes longer than this is a failure.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -71,7 +75,7 @@ impl Net {
 
     /// The probe contract, uploaded and deployed.
     pub async fn probe(&self, owner: &Account) -> Result<xdr::ContractId> {
-        let wasm = wat::parse_str(include_str!("fixture/probe.wat"))?;
+        let wasm = probe::wasm()?;
         let hash = xdr::Hash(Sha256::digest(&wasm).into());
         let upload = xdr::HostFunction::UploadContractWasm(wasm.try_into()?);
         self.rpc.run(owner, upload).await?.succeeded()?;
@@ -81,7 +85,7 @@ impl Net {
                 salt: xdr::Uint256([7; 32]),
             }),
             executable: xdr::ContractExecutable::Wasm(hash),
-            constructor_args: Default::default(),
+            constructor_args: vec![xdr::ScVal::U32(5)].try_into()?,
         });
         let deployed = self.rpc.run(owner, create).await?.succeeded()?;
         match deployed.return_value() {

@@ -1,6 +1,7 @@
 //! The network as its clients see it.
 
 mod classic;
+mod cli;
 mod contracts;
 mod crash;
 mod expiry;
