@@ -7,6 +7,7 @@
 mod call;
 mod cost;
 mod key;
+mod life;
 mod wasm;
 
 use soroban_sdk::testutils::{EnvTestConfig, Ledger as _};
@@ -16,6 +17,7 @@ use soroban_sdk::{Address, Env, TryIntoVal, xdr};
 pub use call::{Call, Outcome, Payment};
 pub use cost::Cost;
 pub use key::Key;
+pub use life::Life;
 pub use wasm::{Build, wasm};
 
 /// Ledgers close about every five seconds.
