@@ -18,7 +18,8 @@ pub enum Life {
 impl Testbed {
     /// Where the entry under `key` is in its life.
     pub fn life(&self, contract: &Address, key: impl IntoVal<Env, Val>) -> Life {
-        let key = xdr::ScVal::try_from_val(&self.env, &key.into_val(&self.env)).expect("keys are plain values");
+        let key =
+            xdr::ScVal::try_from_val(&self.env, &key.into_val(&self.env)).expect("keys are plain values");
         let key = xdr::LedgerKey::ContractData(xdr::LedgerKeyContractData {
             contract: contract.into(),
             key,

@@ -132,9 +132,15 @@ fn records_are_bounded(scene: Scene) {
             RelayRecord { acme: identity("ca.example", "https://a/1; validationmethods=x"), ..good.clone() },
             Error::BadAccount,
         ),
-        (RelayRecord { acme: identity("ca.example", "http://a.example/1"), ..good.clone() }, Error::BadAccount),
         (
-            RelayRecord { acme: identity("ca.example", &format!("https://{}", "a".repeat(121))), ..good.clone() },
+            RelayRecord { acme: identity("ca.example", "http://a.example/1"), ..good.clone() },
+            Error::BadAccount,
+        ),
+        (
+            RelayRecord {
+                acme: identity("ca.example", &format!("https://{}", "a".repeat(121))),
+                ..good.clone()
+            },
             Error::BadAccount,
         ),
         (RelayRecord { acme: vec![env, acme(env), acme(env), acme(env)], ..good.clone() }, Error::BadAccount),

@@ -63,10 +63,8 @@ fn every_call_needs_exactly_its_signatures(scene: Scene) {
 fn admin_calls_need_the_admin(scene: Scene) {
     let env = scene.env();
     let admin = &scene.admin;
-    let mut register = scene.call(
-        "register",
-        (scene.operator.address.clone(), scene.relay.address.clone(), record(env), STAKE),
-    );
+    let mut register = scene
+        .call("register", (scene.operator.address.clone(), scene.relay.address.clone(), record(env), STAKE));
     register.payment = scene.stake(&scene.operator.address);
     scene.needs(&register, &[&scene.operator, &scene.relay]);
 

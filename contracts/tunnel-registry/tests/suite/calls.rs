@@ -3,8 +3,8 @@
 use soroban_sdk::testutils::Events as _;
 use soroban_sdk::{Event as _, vec};
 use tunnel_registry::{
-    Error, Heartbeat, RegistryConfigured, RelayDelisted, RelayDeregistered, RelayEntry, RelayRecord, RelayRegistered,
-    RelayRelisted, RelayRotated, RelayStatus, RelayStatusSet, RelayUpdated, RelayWithdrawn,
+    Error, Heartbeat, RegistryConfigured, RelayDelisted, RelayDeregistered, RelayEntry, RelayRecord,
+    RelayRegistered, RelayRelisted, RelayRotated, RelayStatus, RelayStatusSet, RelayUpdated, RelayWithdrawn,
 };
 use tunnel_testbed::{DAY, FUNDS, START, on_both_builds};
 
@@ -246,11 +246,24 @@ fn every_change_has_an_event(scene: Scene) {
     let relay = new_relay;
     registry.deregister(&relay);
     let until = START + UNBONDING;
-    emitted!(RelayDeregistered { relay: relay.clone(), operator: operator.clone(), slot: 0, until, revision: 7 });
+    emitted!(RelayDeregistered {
+        relay: relay.clone(),
+        operator: operator.clone(),
+        slot: 0,
+        until,
+        revision: 7
+    });
     registry.set_config(&config(&scene.bed.token));
     emitted!(RegistryConfigured { revision: 8 });
     let [last] = &scene.register_more(1)[..] else { panic!("one relay") };
     scene.bed.pass(UNBONDING);
     registry.withdraw(&relay);
-    emitted!(RelayWithdrawn { relay, operator, slot: 0, stake: STAKE, moved: Some(last.clone()), revision: 10 });
+    emitted!(RelayWithdrawn {
+        relay,
+        operator,
+        slot: 0,
+        stake: STAKE,
+        moved: Some(last.clone()),
+        revision: 10
+    });
 }
