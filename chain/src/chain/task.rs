@@ -103,7 +103,8 @@ impl Task {
         loop {
             self.make_calls();
             self.publish();
-            let due = self.reader.due_at().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+            let now = Instant::now();
+            let due = self.reader.due_at(now).unwrap_or(now + Duration::from_secs(60));
             tokio::select! {
                 Some((endpoint, call, outcome)) = self.calls.next() => {
                     self.reader.handle(endpoint, call, outcome, Instant::now());
@@ -136,7 +137,7 @@ impl Task {
         match command {
             Command::Follow(labels, answer) => {
                 for label in &labels {
-                    self.reader.follow(label.clone(), now);
+                    self.reader.follow(label.clone());
                 }
                 self.waiting.extend(answer.map(|answer| (labels, answer)));
             }
@@ -156,7 +157,7 @@ impl Task {
                 keeper.unsaved = true;
             }
         }
-        self.answer_waiting();
+        self.answer_waiting(now);
         if let Some(keeper) = &mut self.keeper {
             keeper.save_if_due(&self.reader, now);
         }
@@ -169,13 +170,13 @@ impl Task {
     }
 
     /// Tells those who wait for labels that have been read, once what was read is published.
-    fn answer_waiting(&mut self) {
+    fn answer_waiting(&mut self, now: Instant) {
         let Some(directory) = self.directory.borrow().clone() else { return };
         if self.reader.has_news() {
             return;
         }
         let reader = &self.reader;
-        let read = |(labels, _): &mut (Vec<Label>, _)| labels.iter().all(|label| reader.has_read(label));
+        let read = |(labels, _): &mut (Vec<Label>, _)| labels.iter().all(|label| reader.has_read(label, now));
         for (_, answer) in self.waiting.extract_if(.., read) {
             // An error means that the one who asked has given up.
             let _ = answer.send(directory.clone());

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::contract::Key;
 
@@ -58,15 +58,15 @@ struct Vote {
 pub(crate) struct Cells {
     quorum: usize,
     cells: HashMap<Key, Cell>,
-    /// Cells without agreement, and since when.
-    open: HashMap<Key, Instant>,
-    /// Open cells whose votes contradict each other.
-    disputed: HashSet<Key>,
+    /// Cells without agreement.
+    open: HashSet<Key>,
+    /// Open cells whose votes contradict each other, and since when.
+    disputed: HashMap<Key, Instant>,
 }
 
 impl Cells {
     pub(crate) fn new(quorum: usize) -> Self {
-        Self { quorum, cells: HashMap::new(), open: HashMap::new(), disputed: HashSet::new() }
+        Self { quorum, cells: HashMap::new(), open: HashSet::new(), disputed: HashMap::new() }
     }
 
     /// Takes over an agreement of an earlier run.
@@ -84,12 +84,12 @@ impl Cells {
     }
 
     pub(crate) fn is_open(&self, key: &Key) -> bool {
-        self.open.contains_key(key)
+        self.open.contains(key)
     }
 
-    /// Whether there is nothing to be learnt about `key` for now: agreed, or disputed.
-    pub(crate) fn is_read(&self, key: &Key) -> bool {
-        self.cells.contains_key(key) && (!self.is_open(key) || self.disputed.contains(key))
+    /// Whether there is nothing to be learnt about `key` for now: agreed, or disputed for longer than `patience`.
+    pub(crate) fn is_read(&self, key: &Key, patience: Duration, now: Instant) -> bool {
+        self.cells.contains_key(key) && (!self.is_open(key) || self.is_stuck(key, patience, now))
     }
 
     /// Cells without agreement.
@@ -102,15 +102,20 @@ impl Cells {
         self.disputed.len()
     }
 
-    /// Since when the longest open cell waits, disputed ones apart.
-    pub(crate) fn waiting_since(&self) -> Option<Instant> {
-        let waiting = self.open.iter().filter(|(key, _)| !self.disputed.contains(*key));
-        waiting.map(|(_, since)| *since).min()
+    /// Whether agreement on some cell is still to be expected, as it is not for those that have been disputed for longer
+    /// than `patience`: a third endpoint may settle a younger dispute.
+    pub(crate) fn is_waiting(&self, patience: Duration, now: Instant) -> bool {
+        let stuck = self.disputed.keys().filter(|key| self.is_stuck(key, patience, now)).count();
+        self.open.len() > stuck
+    }
+
+    fn is_stuck(&self, key: &Key, patience: Duration, now: Instant) -> bool {
+        self.disputed.get(key).is_some_and(|since| now.duration_since(*since) >= patience)
     }
 
     /// Keys of the cells that are disputed.
     pub(crate) fn disputed_keys(&self) -> impl Iterator<Item = &Key> {
-        self.disputed.iter()
+        self.disputed.keys()
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
@@ -123,11 +128,11 @@ impl Cells {
     }
 
     /// Demands answers from `floor` on: the entry may have changed there.
-    pub(crate) fn demand(&mut self, key: &Key, floor: u32, now: Instant) {
+    pub(crate) fn demand(&mut self, key: &Key, floor: u32) {
         let cell = self.cells.entry(key.clone()).or_default();
         cell.floor = cell.floor.max(floor);
         cell.votes.retain(|vote| vote.ledger >= cell.floor);
-        self.open.entry(key.clone()).or_insert(now);
+        self.open.insert(key.clone());
     }
 
     /// Forgets `key`.
@@ -150,7 +155,7 @@ impl Cells {
             return Verdict::TooOld;
         }
         cell.votes.retain(|vote| vote.endpoint != endpoint);
-        let open = self.open.contains_key(key);
+        let open = self.open.contains(key);
         if !open && cell.floor > 0 {
             if value == cell.value {
                 return Verdict::Agreed { changed: false, contradicted: Vec::new() };
@@ -162,11 +167,11 @@ impl Cells {
         cell.votes.push(Vote { endpoint, ledger, value });
         let Some(agreed) = cell.quorate(self.quorum) else {
             if cell.is_disputed() {
-                self.disputed.insert(key.clone());
+                self.disputed.entry(key.clone()).or_insert(now);
             } else {
                 self.disputed.remove(key);
             }
-            self.open.entry(key.clone()).or_insert(now);
+            self.open.insert(key.clone());
             return Verdict::Undecided;
         };
         let (changed, contradicted) = cell.settle(agreed);
@@ -174,7 +179,7 @@ impl Cells {
             self.close(key);
         } else {
             self.disputed.remove(key);
-            self.open.insert(key.clone(), now);
+            self.open.insert(key.clone());
         }
         Verdict::Agreed { changed, contradicted }
     }

@@ -112,13 +112,12 @@ impl Endpoint {
     /// The next moment at which something may be due.
     pub(crate) fn due_at(&self) -> Option<Instant> {
         let head = (!self.under_way.head).then_some(self.head_due);
-        let entries = (self.under_way.entries < ENTRY_CALLS).then_some(()).and_then(|()| {
-            match (self.queue.is_empty(), self.again.is_empty()) {
-                (false, _) => Some(self.not_before),
-                (true, false) => Some(self.again_at),
-                (true, true) => None,
-            }
-        });
+        let entries = match (self.queue.is_empty(), self.again.is_empty()) {
+            _ if self.under_way.entries >= ENTRY_CALLS => None,
+            (false, _) => Some(self.not_before),
+            (true, false) => Some(self.again_at),
+            (true, true) => None,
+        };
         let due = head.into_iter().chain(entries.filter(|_| self.counts())).min()?;
         Some(due.max(self.not_before))
     }

@@ -4,8 +4,9 @@ use stellar_rpc_client::{AuthMode, SimulateTransactionResponse};
 use stellar_xdr::{
     DecoratedSignature, ExtensionPoint, Hash, HostFunction, InvokeHostFunctionOp, LedgerKey, Limits, Memo,
     MuxedAccount, Operation, OperationBody, Preconditions, ReadXdr, RestoreFootprintOp, ScVal,
-    SequenceNumber, Signature, SignatureHint, SorobanAuthorizationEntry, SorobanTransactionData, TimeBounds,
-    TimePoint, Transaction, TransactionEnvelope, TransactionExt, TransactionV1Envelope, Uint256, VecM,
+    SequenceNumber, Signature, SignatureHint, SorobanAuthorizationEntry, SorobanResources,
+    SorobanTransactionData, TimeBounds, TimePoint, Transaction, TransactionEnvelope, TransactionExt,
+    TransactionV1Envelope, Uint256, VecM,
 };
 
 use super::draft::Draft;
@@ -21,6 +22,8 @@ const DEAREST: u64 = 1_000_000_000;
 const SLOTS_AHEAD: u32 = 4;
 /// What one slot more in the footprint may cost, in stroops; what it does not cost comes back.
 const SLOT_FEE: i64 = 30_000;
+/// Instructions that one slot more in the footprint costs, decoding its key included.
+const SLOT_INSTRUCTIONS: u32 = 100_000;
 /// Depth within which XDR is decoded; soroban's own limit.
 const DEPTH: u32 = 500;
 
@@ -180,13 +183,14 @@ impl NextSlots {
         if self == Self::None {
             return;
         }
-        let footprint = &mut resources.resources.footprint;
+        let SorobanResources { footprint, instructions, .. } = &mut resources.resources;
         let mut keys = footprint.read_write.to_vec();
         let Some((key, slot)) = keys.iter().filter_map(slot_of).max_by_key(|(_, slot)| *slot) else { return };
         for ahead in 1..=SLOTS_AHEAD {
             let next = with_slot(&key, slot.saturating_add(ahead));
             if !keys.contains(&next) {
                 keys.push(next);
+                *instructions = instructions.saturating_add(SLOT_INSTRUCTIONS);
                 resources.resource_fee = resources.resource_fee.saturating_add(SLOT_FEE);
             }
         }

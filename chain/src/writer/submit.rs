@@ -11,11 +11,11 @@ use stellar_xdr::{Hash, OperationBody, SorobanTransactionData, TransactionEnvelo
 use super::Writer;
 use super::assemble::{INCLUSION_FEE, Validity, is_contract_call};
 use super::draft::{Draft, Receipt};
-use super::verdict::{self, Refusal};
+use super::verdict::{self, Failure, Refusal};
 use crate::endpoints::pause;
 use crate::error::WriteError;
 use crate::read;
-use crate::rpc::{Failure, Lookup, Submission};
+use crate::rpc::{self, Lookup, Submission};
 
 /// For how long a transaction is valid, in seconds of ledger time.
 const VALID_FOR: u64 = 60;
@@ -40,9 +40,17 @@ enum Fate {
     Void(Refusal),
 }
 
+/// What became of one operation.
+enum Inclusion {
+    Done(Receipt),
+    /// It failed, perhaps because the state was no longer the simulated one.
+    Outdated(WriteError),
+}
+
 impl Draft<'_> {
     pub(super) async fn submit(&self) -> Result<Receipt, WriteError> {
         let draft = self.body()?;
+        let mut outdated = None;
         for _ in 0..SIMULATIONS {
             let (body, resources) = if is_contract_call(draft) {
                 let mut simulated = self.simulate(draft).await?;
@@ -55,21 +63,22 @@ impl Draft<'_> {
             } else {
                 (draft.clone(), None)
             };
-            if let Some(receipt) = self.writer.include(&body, resources.as_ref()).await? {
-                return Ok(receipt);
+            match self.writer.include(&body, resources.as_ref()).await? {
+                Inclusion::Done(receipt) => return Ok(receipt),
+                Inclusion::Outdated(error) => outdated = Some(error),
             }
         }
-        Err(WriteError::NotIncluded { attempts: SIMULATIONS })
+        Err(outdated.unwrap_or(WriteError::NotIncluded { attempts: SIMULATIONS }))
     }
 }
 
 impl Writer {
-    /// Has one operation included. `None`: it failed because the state was no longer the simulated one.
+    /// Has one operation included.
     async fn include(
         &self,
         body: &OperationBody,
         resources: Option<&SorobanTransactionData>,
-    ) -> Result<Option<Receipt>, WriteError> {
+    ) -> Result<Inclusion, WriteError> {
         let mut bid = INCLUSION_FEE;
         for attempt in 0..ATTEMPTS {
             let account = read::account(&self.endpoints, &self.address()).await?;
@@ -81,12 +90,12 @@ impl Writer {
             let (envelope, hash) = self.signed(tx);
             let text = Hash(hash).to_string();
             match self.follow(&envelope, &hash, validity, fee).await? {
-                Fate::Included(response) => return Ok(Some(receipt(text, &response))),
+                Fate::Included(response) => return Ok(Inclusion::Done(receipt(text, &response))),
                 Fate::Failed(response) => {
                     let events = &response.events.diagnostic_events;
                     return match verdict::of_failure(response.result.as_ref(), events, &text) {
-                        Some(error) => Err(error),
-                        None => Ok(None),
+                        Failure::Final(error) => Err(error),
+                        Failure::Outdated(error) => Ok(Inclusion::Outdated(error)),
                     };
                 }
                 Fate::Void(Refusal::Sequence) => {
@@ -142,7 +151,7 @@ impl Writer {
                         // It may be refused because it is included already: only the ledger can tell.
                         send_at = now + RESEND;
                     }
-                    Err(Failure(failure)) => {
+                    Err(rpc::Failure(failure)) => {
                         at_large = true;
                         problem = format!("{}: {failure}", rpc.url());
                         send_at = now + LOOK.1;
@@ -161,7 +170,7 @@ impl Writer {
                     }
                 }
                 Ok(Lookup::NotFound { .. }) => {}
-                Err(Failure(failure)) => problem = format!("{}: {failure}", rpc.url()),
+                Err(rpc::Failure(failure)) => problem = format!("{}: {failure}", rpc.url()),
             }
             if now >= give_up {
                 break;

@@ -48,29 +48,37 @@ pub(super) fn of_refusal(result: &TransactionResult, account: &Address, fee: u32
     }
 }
 
-/// Why an included transaction failed. `None`: because the state was no longer the simulated one, so that simulating
-/// again can help.
+/// Why an included transaction failed. It changed nothing, so it may be sent again.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nothing that trying again can change.
+    Final(WriteError),
+    /// Without a word of the contract: the state may no longer have been the simulated one.
+    Outdated(WriteError),
+}
+
+/// Why an included transaction failed.
 pub(super) fn of_failure(
     result: Option<&TransactionResult>,
     events: &[DiagnosticEvent],
     hash: &str,
-) -> Option<WriteError> {
+) -> Failure {
     if let Some(code) = code_in_events(events) {
-        return Some(of_code(code));
+        return Failure::Final(of_code(code));
     }
+    let failed = |result: String| WriteError::Failed { hash: hash.into(), result };
     let operation = match result.map(|result| &result.result) {
         Some(TransactionResultResult::TxFailed(operations)) => operations.first(),
-        Some(other) => {
-            return Some(WriteError::Failed { hash: hash.into(), result: other.name().into() });
-        }
+        Some(other) => return Failure::Final(failed(other.name().into())),
         None => None,
     };
     match operation {
-        Some(OperationResult::OpInner(OperationResultTr::InvokeHostFunction(_))) | None => None,
-        Some(OperationResult::OpInner(inner)) => {
-            Some(WriteError::Failed { hash: hash.into(), result: format!("{inner:?}") })
+        Some(OperationResult::OpInner(OperationResultTr::InvokeHostFunction(inner))) => {
+            Failure::Outdated(failed(inner.name().into()))
         }
-        Some(other) => Some(WriteError::Failed { hash: hash.into(), result: other.name().into() }),
+        Some(OperationResult::OpInner(inner)) => Failure::Final(failed(format!("{inner:?}"))),
+        Some(other) => Failure::Final(failed(other.name().into())),
+        None => Failure::Final(failed("no result".into())),
     }
 }
 

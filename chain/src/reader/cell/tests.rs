@@ -19,6 +19,10 @@ impl Table {
         self.0.vote(&KEY, endpoint, ledger, value, self.1)
     }
 
+    fn is_read(&self) -> bool {
+        self.0.is_read(&KEY, Duration::ZERO, self.1)
+    }
+
     fn now(&self) -> Option<Value> {
         self.0.value(&KEY).cloned()
     }
@@ -70,13 +74,13 @@ fn two_that_contradict_each_other_keep_the_last_state() {
     let mut table = Table::new(2);
     table.vote(0, 10, value(5, 1));
     table.vote(1, 10, value(5, 1));
-    table.0.demand(&KEY, 20, table.1);
+    table.0.demand(&KEY, 20);
     assert_eq!(table.vote(0, 20, value(18, 2)), Verdict::Undecided);
-    assert!(!table.0.is_read(&KEY));
+    assert!(!table.is_read());
     assert_eq!(table.vote(1, 21, None), Verdict::Undecided, "it may have been removed in ledger 21");
-    assert!(!table.0.is_read(&KEY));
+    assert!(!table.is_read());
     assert_eq!(table.vote(1, 20, value(5, 1)), Verdict::Undecided);
-    assert!(table.0.is_read(&KEY) && table.0.disputed() == 1);
+    assert!(table.is_read() && table.0.disputed() == 1);
     assert_eq!(table.now(), value(5, 1));
     assert_eq!(table.vote(1, 22, value(18, 2)), agreed(true));
     assert_eq!(table.0.disputed(), 0);
@@ -86,7 +90,7 @@ fn two_that_contradict_each_other_keep_the_last_state() {
 fn answers_below_the_demanded_ledger_do_not_count() {
     let mut table = Table::new(2);
     table.vote(0, 10, value(5, 1));
-    table.0.demand(&KEY, 12, table.1);
+    table.0.demand(&KEY, 12);
     assert_eq!(table.vote(1, 11, value(5, 1)), Verdict::TooOld);
     assert_eq!(table.vote(1, 12, value(5, 1)), Verdict::Undecided, "the vote of ledger 10 was dropped");
     assert_eq!(table.vote(0, 13, value(5, 1)), agreed(true));

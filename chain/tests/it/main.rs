@@ -1,0 +1,5 @@
+//! Reader and writer against a localnet that executes the real contracts. One binary, so that it is linked once.
+
+mod lifecycle;
+mod quorum;
+mod world;
