@@ -90,15 +90,27 @@ async fn call(
     }
 }
 
-/// Parameters by name; none at all are the same as an empty object.
+/// Parameters by name; none at all are the same as an empty object, and null is the same as not given.
 fn parse<P: DeserializeOwned>(params: Value) -> Result<P, RpcError> {
-    let params = match params {
+    let mut params = match params {
         Value::Null => json!({}),
         Value::Array(values) if values.is_empty() => json!({}),
         other => other,
     };
+    remove_nulls(&mut params);
     serde_json::from_value(params)
         .map_err(|error| RpcError::invalid_params(format!("invalid parameters: {error}")))
+}
+
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(values) => values.iter_mut().for_each(remove_nulls),
+        _ => {}
+    }
 }
 
 fn envelope(id: Value, answer: Result<Value, RpcError>) -> Value {

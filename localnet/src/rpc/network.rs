@@ -55,7 +55,8 @@ pub(super) fn latest_ledger(view: &View<'_>, params: Params) -> Result<Value, Rp
         "closeTime": latest.close_time().to_string(),
     });
     let fields = reply.as_object_mut().expect("made as an object");
-    params.xdr_format.put(fields, "header", &latest.header);
+    // The header alone here; `getLedgers` gives it with its hash.
+    params.xdr_format.put(fields, "header", &latest.header.header);
     match params.xdr_format {
         Format::Base64 => {
             fields.insert("metadataXdr".into(), base64(&latest.meta));
