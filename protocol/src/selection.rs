@@ -305,4 +305,4 @@ impl fmt::Display for Exclusion {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
