@@ -9,7 +9,7 @@ use crate::contract::{Contract, Contracts, Key, instance_storage};
 use crate::reader::cell::Value;
 use crate::reader::endpoint::ContractHead;
 use crate::reader::hints::Hint;
-use crate::reader::{Answer, Call, Head};
+use crate::reader::{Answer, Call, Head, Page};
 use crate::rpc::{Entries, EventsFrom, Failure, Rpc};
 use crate::value::{Fields, FromValue, to_xdr};
 
@@ -55,7 +55,8 @@ async fn events(rpc: &Rpc, contracts: &Contracts, from: &EventsFrom) -> Result<A
         Some(Hint::of_event(contract, event))
     };
     let hints = page.events.iter().filter_map(hint).collect();
-    Ok(Answer::Events { hints, cursor: page.cursor, latest: page.latest_ledger })
+    let full = page.events.len() >= EVENTS_PER_PAGE;
+    Ok(Answer::Events(Page { hints, full, cursor: page.cursor, latest: page.latest_ledger }))
 }
 
 /// The entries of one reply.

@@ -71,7 +71,19 @@ pub(crate) enum Answer {
     Network(NetworkInfo),
     Head(Box<Head>),
     Entries { ledger: u32, values: Vec<(Key, Option<Value>)> },
-    Events { hints: Vec<Hint>, cursor: String, latest: u32 },
+    Events(Page),
+}
+
+/// A page of events.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    pub(crate) hints: Vec<Hint>,
+    /// Where the next page starts.
+    pub(crate) cursor: String,
+    /// Whether the page is full, so that more may follow even in the newest ledger.
+    pub(crate) full: bool,
+    /// The newest ledger of the endpoint.
+    pub(crate) latest: u32,
 }
 
 /// Answer to a head call.
@@ -241,9 +253,7 @@ impl Reader {
                     Answer::Network(info) => self.verify(endpoint, &info, now),
                     Answer::Head(head) => self.take_head(endpoint, *head, now),
                     Answer::Entries { ledger, values } => self.take_entries(endpoint, ledger, values, now),
-                    Answer::Events { hints, cursor, latest } => {
-                        self.take_events(endpoint, &hints, cursor, latest);
-                    }
+                    Answer::Events(page) => self.take_events(endpoint, &page),
                 }
             }
         }
@@ -360,3 +370,6 @@ fn is_polled(key: &Key) -> bool {
 fn behind(complete: [u64; 2], agreed: [u64; 2]) -> bool {
     agreed[0] > complete[0] || agreed[1] > complete[1]
 }
+
+#[cfg(test)]
+mod tests;

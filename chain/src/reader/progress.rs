@@ -9,9 +9,8 @@ use tunnler_protocol::time::{LedgerTime, UnixSeconds};
 
 use super::cell::EndpointId;
 use super::endpoint::Endpoint;
-use super::hints::Hint;
 use super::round::{Round, Told};
-use super::{Complete, DRIFT, HEAD_KEYS, RESCAN, Reader, behind, is_polled};
+use super::{Complete, DRIFT, HEAD_KEYS, Page, RESCAN, Reader, behind, is_polled};
 use crate::chain::FollowedNames;
 use crate::contract::Key;
 use crate::rpc::{EventsFrom, KEYS_PER_CALL};
@@ -118,15 +117,14 @@ impl Reader {
         self.round.as_mut()?.next(endpoint, &heads, oldest)
     }
 
-    pub(super) fn take_events(&mut self, endpoint: EndpointId, hints: &[Hint], cursor: String, latest: u32) {
+    pub(super) fn take_events(&mut self, endpoint: EndpointId, page: &Page) {
         let Some(round) = &mut self.round else { return };
-        let told = round.take(endpoint, hints, cursor, latest);
-        if told == Told::Gap {
+        if round.take(endpoint, page) == Told::Gap {
             let this = &mut self.endpoints[endpoint];
             this.last_error = Some("its events do not add up to its revision".into());
         }
         let newest = self.endpoints[endpoint].head.map_or(0, |heads| heads.ledger).saturating_add(DRIFT);
-        for hint in hints {
+        for hint in &page.hints {
             for key in &hint.keys {
                 if self.follows(key) {
                     self.demand(key, hint.ledger.min(newest));

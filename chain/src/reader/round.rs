@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::Complete;
 use super::cell::EndpointId;
 use super::endpoint::Heads;
 use super::hints::Hint;
+use super::{Complete, Page};
 use crate::contract::Contract;
 use crate::rpc::EventsFrom;
 
@@ -106,15 +106,16 @@ impl Round {
     }
 
     /// Takes a page of events in.
-    pub(crate) fn take(&mut self, endpoint: EndpointId, hints: &[Hint], cursor: String, latest: u32) -> Told {
+    pub(crate) fn take(&mut self, endpoint: EndpointId, page: &Page) -> Told {
         let target = self.target;
         let Some(row) = self.rows.get_mut(&endpoint) else { return Told::Gap };
-        for hint in hints {
+        for hint in &page.hints {
             row.add(hint, target);
         }
-        let end = cursor_ledger(&cursor).is_none_or(|ledger| ledger >= latest);
-        let stuck = row.from == EventsFrom::Cursor(cursor.clone());
-        row.from = EventsFrom::Cursor(cursor);
+        let end = !page.full && cursor_ledger(&page.cursor).is_none_or(|ledger| ledger >= page.latest);
+        let next = EventsFrom::Cursor(page.cursor.clone());
+        let stuck = row.from == next;
+        row.from = next;
         row.state = match row.state {
             Told::Partly if row.revisions[0] >= target[0] && row.revisions[1] >= target[1] => Told::All,
             Told::Partly if end || stuck => row.conclusion(target),
