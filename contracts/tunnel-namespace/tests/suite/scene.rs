@@ -1,6 +1,7 @@
 //! A namespace with its admin and a few keys.
 
-use soroban_sdk::{Address, BytesN, Env, String, Vec, vec};
+use soroban_sdk::xdr::ToXdr;
+use soroban_sdk::{Address, Bytes, BytesN, Env, String, Vec, vec};
 use tunnel_namespace::{
     AddressHosts, Config, Fees, NameRecord, TunnelNamespace, TunnelNamespaceClient, ZoneServer,
 };
@@ -60,6 +61,23 @@ impl Scene {
 
     pub fn text(&self, text: &str) -> String {
         String::from_str(self.env(), text)
+    }
+
+    /// The salt of all commitments in the scene.
+    pub fn salt(&self) -> BytesN<32> {
+        BytesN::from_array(self.env(), &[9; 32])
+    }
+
+    /// The documented hash of a commitment, made here a second time.
+    pub fn hash(&self, contract: &Address, name: &String, owner: &Address, target: &Address) -> BytesN<32> {
+        let env = self.env();
+        let mut bytes = Bytes::from_slice(env, b"tunnler/v1/commit\0");
+        bytes.append(&contract.clone().to_xdr(env));
+        bytes.append(&name.clone().to_xdr(env));
+        bytes.append(&owner.clone().to_xdr(env));
+        bytes.append(&target.clone().to_xdr(env));
+        bytes.extend_from_array(&self.salt().to_array());
+        env.crypto().sha256(&bytes).to_bytes()
     }
 
     /// Registers a name of the scene's owner for a year, pointing to the scene's target.
