@@ -68,6 +68,14 @@ pub enum ClientError {
         /// This client's key.
         mine: Address,
     },
+    /// Somebody has the name.
+    #[error("{label} is taken: it belongs to {owner}")]
+    Taken {
+        /// The label.
+        label: Label,
+        /// Whose it is.
+        owner: String,
+    },
     /// The zone does not answer this key's account host.
     #[error(
         "this zone answers {0} only for keys that own a name; pass --name, or run: tunnler name register NAME"
@@ -89,6 +97,9 @@ pub enum ClientError {
         /// What would fit.
         budget: String,
     },
+    /// What was asked for is not there, or was not agreed to.
+    #[error("{0}")]
+    Failed(String),
     /// The tunnel's task is gone.
     #[error("the tunnel stopped: {0}")]
     Stopped(String),

@@ -45,7 +45,7 @@ pub(crate) async fn run(shared: &Shared, command: HomeDomainCommand) -> Result<(
             };
             let account = read::read_account(&network, &address).await?;
             let account = account.ok_or_else(|| {
-                ClientError::Stopped(format!("account {address} does not exist on {}", network.name))
+                ClientError::Failed(format!("account {address} does not exist on {}", network.name))
             })?;
             print(shared.json, &json!({ "home_domain": account.home_domain }), || {
                 account.home_domain.clone().unwrap_or_else(|| "(none)".into())

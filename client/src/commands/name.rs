@@ -3,11 +3,12 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::json;
 use tunnler_chain::writer::Draft;
-use tunnler_chain::{Writer, key, read};
+use tunnler_chain::{ContractError, POLL, WriteError, Writer, key, read};
 use tunnler_protocol::directory::{Directory, NameRecord};
 use tunnler_protocol::name::Zone;
 use tunnler_protocol::network::Network;
@@ -17,6 +18,10 @@ use super::{budget, print, zone_budget};
 use crate::cli::{Shared, label};
 use crate::error::ClientError;
 
+/// The Namespace contract's codes around commitments (contracts/tunnel-namespace/src/error.rs).
+const COMMITMENT_REQUIRED: u32 = 223;
+const COMMITMENT_TOO_YOUNG: u32 = 221;
+const COMMITMENT_PATIENCE: Duration = Duration::from_secs(300);
 /// Stroops in one XLM.
 const XLM: u64 = 10_000_000;
 
@@ -95,14 +100,10 @@ pub(crate) async fn run(shared: &Shared, command: NameCommand) -> Result<(), Cli
             let change = Change::new(shared, &name, Consent::from_flag(yes)).await?;
             let mine = change.writer.address();
             if let Some(taken) = change.record.as_ref().filter(|record| !change.is_free(record)) {
-                let whose = if taken.owner == mine.to_string() { "you" } else { &taken.owner };
-                return Err(ClientError::Stopped(format!(
-                    "{} is taken: it belongs to {whose}",
-                    change.label
-                )));
+                let owner = if taken.owner == mine.to_string() { "you".into() } else { taken.owner.clone() };
+                return Err(ClientError::Taken { label: change.label, owner });
             }
-            let draft = change.writer.register_name(&change.label, &target.unwrap_or(mine), years, None);
-            change.send(shared, &draft, "register").await
+            change.register(shared, &target.unwrap_or(mine), years).await
         }
         NameCommand::Renew { name, years, yes } => {
             let change = Change::of_registered(shared, &name, Consent::from_flag(yes)).await?;
@@ -170,6 +171,32 @@ impl Change {
         self.directory.ledger.closed_at >= record.expires_at.plus(self.directory.zone.grace)
     }
 
+    /// Registers, after a commitment where the zone asks for one.
+    async fn register(&self, shared: &Shared, target: &Address, years: u32) -> Result<(), ClientError> {
+        let plain = self.writer.register_name(&self.label, target, years, None);
+        match plain.quote().await {
+            Err(WriteError::Contract(ContractError { code: COMMITMENT_REQUIRED })) => {}
+            _ => return self.send(shared, &plain, "register").await,
+        }
+        let salt: [u8; 32] = rand::random();
+        let committed = self.writer.commit_name(&self.label, target, &salt).send().await?;
+        eprintln!(
+            "committed in ledger {}; this zone wants a minute before the registration",
+            committed.ledger
+        );
+        let revealed = self.writer.register_name(&self.label, target, years, Some(salt));
+        let deadline = tokio::time::Instant::now() + COMMITMENT_PATIENCE;
+        while let Err(WriteError::Contract(ContractError { code: COMMITMENT_TOO_YOUNG })) =
+            revealed.quote().await
+        {
+            if tokio::time::Instant::now() > deadline {
+                return Err(ClientError::Failed("the ledger does not advance; register again later".into()));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.send(shared, &revealed, "register").await
+    }
+
     async fn send(&self, shared: &Shared, draft: &Draft<'_>, verb: &str) -> Result<(), ClientError> {
         let cost = draft.quote().await?;
         let host = self.directory.zone.zone.host(&self.label);
@@ -200,7 +227,7 @@ fn ask(question: &str) -> Result<(), ClientError> {
     if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
         Ok(())
     } else {
-        Err(ClientError::Stopped("not agreed; nothing was sent".into()))
+        Err(ClientError::Failed("not agreed; nothing was sent".into()))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::status::Status;
 pub(crate) fn run(shared: &Shared) -> Result<(), ClientError> {
     let path = shared.state_path(&shared.network()?);
     let Some(status) = Status::read(&path) else {
-        return Err(ClientError::Stopped(format!(
+        return Err(ClientError::Failed(format!(
             "no tunnler runs with the state directory {}",
             path.display()
         )));
