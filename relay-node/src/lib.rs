@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The relay: a public host through which clients' services are reached, and which cannot read what it passes on.
+//!
+//! [`Relay`] is the whole of it; the binary adds the command line, the chain and the CA. It never ends TLS for a name,
+//! never dials anything on behalf of a visitor but a stream in a session, and keeps no state that matters.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod certificates;
+mod clock;
+mod failures;
+mod feed;
+mod grants;
+mod ingress;
+mod login;
+pub mod names;
+mod own_host;
+pub mod relay;
+mod replay;
+mod route;
+mod session;
+mod sessions;
+#[cfg(test)]
+mod testing;
+
+pub use certificates::Certificates;
+pub use relay::{BindError, Limits, Relay, RelayConfig};

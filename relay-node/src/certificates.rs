@@ -1,0 +1,83 @@
+//! Certificates of the relay's own host: a CA's when there is one, else one that the relay signs itself (clients know
+//! the relay by its key, not by its certificate).
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tunnler_protocol::HostName;
+
+use crate::own_host::ACME_ALPN;
+
+/// What the own host is served with.
+#[derive(Clone)]
+pub struct Certificates(Arc<Resolver>);
+
+struct Resolver {
+    /// Where certificates of a CA and its challenges come from.
+    acme: Option<Arc<dyn ResolvesServerCert>>,
+    self_signed: Arc<CertifiedKey>,
+    issued: std::sync::atomic::AtomicBool,
+}
+
+/// Why there is not even a self-signed certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// It could not be made.
+    #[error("cannot make a self-signed certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// Its key cannot be used.
+    #[error("cannot use a self-signed certificate: {0}")]
+    Use(#[from] rustls::Error),
+}
+
+impl Certificates {
+    /// Only a self-signed one.
+    pub fn self_signed(host: &HostName) -> Result<Self, CertificateError> {
+        Self::new(host, None)
+    }
+
+    /// Those of `acme` as soon as it has one.
+    pub fn with_acme(host: &HostName, acme: Arc<dyn ResolvesServerCert>) -> Result<Self, CertificateError> {
+        Self::new(host, Some(acme))
+    }
+
+    fn new(host: &HostName, acme: Option<Arc<dyn ResolvesServerCert>>) -> Result<Self, CertificateError> {
+        let made = rcgen::generate_simple_self_signed([host.to_string()])?;
+        let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key.into())?;
+        let self_signed = Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], key));
+        Ok(Self(Arc::new(Resolver { acme, self_signed, issued: false.into() })))
+    }
+
+    /// Notes that the CA's certificate is in place.
+    pub fn set_issued(&self) {
+        self.0.issued.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Whether a CA's certificate is in place.
+    pub fn has_certificate(&self) -> bool {
+        self.0.issued.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// For the TLS configuration.
+    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        self.0.clone()
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let validation = client_hello.alpn().is_some_and(|mut offered| offered.any(|alpn| alpn == ACME_ALPN));
+        let issued = self.acme.as_ref().and_then(|acme| acme.resolve(client_hello));
+        // A validation is answered by the CA's challenge or not at all.
+        issued.or_else(|| (!validation).then(|| self.self_signed.clone()))
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("acme", &self.acme.is_some()).finish_non_exhaustive()
+    }
+}

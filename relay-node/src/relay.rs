@@ -1,0 +1,262 @@
+//! A relay put together: listeners, sessions, watchers. [`Relay::bind`] starts it, [`Relay::shutdown`] ends it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tunnler_protocol::control::{CloseCode, Closing};
+use tunnler_protocol::directory::Directory;
+use tunnler_protocol::instance::BootId;
+use tunnler_protocol::{Address, HostName, SecretKey};
+use tunnler_transport::{BufferPool, MemoryBudget, SpliceContext, Tap, tls};
+
+use crate::certificates::Certificates;
+use crate::clock;
+use crate::feed::Slots;
+use crate::grants::Grants;
+use crate::ingress;
+use crate::login::Gate;
+use crate::names::{ListedNames, Names};
+use crate::own_host::ACME_ALPN;
+use crate::session::Line;
+use crate::sessions::Sessions;
+
+/// What a relay allows. All bounds are per process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Streams at once in one connection of a session.
+    pub streams: u32,
+    /// Connections of one session (1–4).
+    pub connections: u32,
+    /// Connections at once that have neither named a host nor logged in.
+    pub newcomers: usize,
+    /// Feed readers that are no servers of the zone.
+    pub feed_readers: usize,
+    /// Bytes that may lie unread in all sessions together.
+    pub memory_budget: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 10_000,
+            streams: 256,
+            connections: 4,
+            newcomers: 4096,
+            feed_readers: 8,
+            memory_budget: 512 << 20,
+        }
+    }
+}
+
+/// What a relay is made of.
+pub struct RelayConfig {
+    /// The relay's key.
+    pub key: SecretKey,
+    /// Its own host.
+    pub own_host: HostName,
+    /// Where visitors, clients and feed readers connect. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Bounds.
+    pub limits: Limits,
+    /// Certificates of the own host.
+    pub certificates: Certificates,
+    /// The newest directory.
+    pub directory: watch::Receiver<Option<Arc<Directory>>>,
+    /// How many RPC endpoints must agree, for `/health`; `None` without a chain.
+    pub rpc_quorum: Option<usize>,
+    /// Sees every byte that is passed on. For tests that show what a relay can see.
+    pub tap: Option<Arc<dyn Tap>>,
+}
+
+/// What the parts of a relay share.
+pub struct Shared {
+    pub(crate) address: Address,
+    pub(crate) key: SecretKey,
+    pub(crate) own_host: HostName,
+    pub(crate) public_port: u16,
+    pub(crate) boot: BootId,
+    pub(crate) limits: Limits,
+    pub(crate) directory: watch::Receiver<Option<Arc<Directory>>>,
+    pub(crate) names: Names,
+    pub(crate) sessions: Arc<Sessions<Line>>,
+    pub(crate) grants: Grants,
+    pub(crate) gate: Gate,
+    pub(crate) feed_slots: Slots,
+    pub(crate) newcomers: Arc<Semaphore>,
+    pub(crate) splices: SpliceContext,
+    pub(crate) budget: Arc<MemoryBudget>,
+    pub(crate) tls: TlsAcceptor,
+    pub(crate) certificates: Certificates,
+    pub(crate) rpc_quorum: Option<usize>,
+    pub(crate) tasks: TaskTracker,
+    /// No new sessions any more.
+    pub(crate) draining: CancellationToken,
+    /// No new visitors any more.
+    pub(crate) stopping: CancellationToken,
+    /// Streams that still run are cut.
+    pub(crate) aborting: CancellationToken,
+    /// Everything ends.
+    pub(crate) stopped: CancellationToken,
+}
+
+/// A running relay. Dropping it stops everything abruptly.
+pub struct Relay {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+}
+
+/// Why a relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How often authority is rechecked even if the directory did not change: names expire by the clock.
+const RECHECK: Duration = Duration::from_secs(5);
+/// How often presences that no longer matter are forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long connections get to say goodbye at the end.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+impl Relay {
+    /// Listens and serves. Needs a tokio runtime and a process-wide rustls provider.
+    pub async fn bind(config: RelayConfig) -> Result<Self, BindError> {
+        let address = config.listen;
+        let listen = |source| BindError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let local_addr = listener.local_addr().map_err(listen)?;
+        let mut tls = tls::server_config(config.certificates.resolver());
+        tls.alpn_protocols.push(ACME_ALPN.to_vec());
+        let (limits, address) = (config.limits, config.key.address());
+        let shared = Arc::new(Shared {
+            address,
+            key: config.key,
+            own_host: config.own_host,
+            public_port: local_addr.port(),
+            boot: BootId(rand::random()),
+            limits,
+            directory: config.directory,
+            names: Names::default(),
+            sessions: Sessions::new(address, limits.sessions, limits.connections as usize),
+            grants: Grants::default(),
+            gate: Gate::new(address),
+            feed_slots: Slots::new(limits.feed_readers),
+            newcomers: Arc::new(Semaphore::new(limits.newcomers)),
+            splices: SpliceContext { buffers: BufferPool::new(256), tap: config.tap },
+            budget: MemoryBudget::new(limits.memory_budget),
+            tls: TlsAcceptor::from(Arc::new(tls)),
+            certificates: config.certificates,
+            rpc_quorum: config.rpc_quorum,
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+        });
+        shared.tasks.spawn(ingress::serve(shared.clone(), listener));
+        shared.tasks.spawn(watch_authority(shared.clone()));
+        shared.tasks.spawn(sweep(shared.clone()));
+        tracing::info!(relay = %shared.address, host = %shared.own_host, listen = %local_addr, "serving");
+        Ok(Self { shared, local_addr })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Its key.
+    pub fn address(&self) -> Address {
+        self.shared.address
+    }
+
+    /// The names that attached clients list: those whose records the directory must hold.
+    pub fn listed_names(&self) -> watch::Receiver<ListedNames> {
+        self.shared.names.subscribe()
+    }
+
+    /// Stops in order: tells every client, lets streams finish until `within` has passed, closes.
+    pub async fn shutdown(self, within: Duration) {
+        let shared = &self.shared;
+        let deadline = Instant::now() + within;
+        let lines = shared.begin_draining(clock::seconds().plus(within));
+        tracing::info!(sessions = lines.len(), seconds = within.as_secs(), "draining");
+        let finish = async {
+            while lines.iter().any(|line| !line.is_over() && line.open_streams() > 0) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        // Clients that have nowhere to go keep their visitors until the deadline.
+        let _ = timeout_at(deadline, finish).await;
+        shared.stopping.cancel();
+        for line in &lines {
+            let closing = Closing { code: CloseCode::ShuttingDown, text: "this relay stops".into() };
+            line.close(closing, deadline.saturating_duration_since(Instant::now()));
+        }
+        let closed = async {
+            for line in &lines {
+                line.ended().await;
+            }
+        };
+        let _ = timeout_at(deadline + GOODBYE, closed).await;
+        shared.aborting.cancel();
+        shared.stopped.cancel();
+        shared.tasks.close();
+        let _ = timeout_at(Instant::now() + GOODBYE, shared.tasks.wait()).await;
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        for token in
+            [&self.shared.draining, &self.shared.stopping, &self.shared.aborting, &self.shared.stopped]
+        {
+            token.cancel();
+        }
+        for line in self.shared.sessions.drain() {
+            let closing = Closing { code: CloseCode::ShuttingDown, text: "this relay stops".into() };
+            line.0.close(closing, Duration::ZERO);
+        }
+    }
+}
+
+/// Resets the streams of whoever lost the authority that they were opened under.
+async fn watch_authority(shared: Arc<Shared>) {
+    let mut directory = shared.directory.clone();
+    loop {
+        tokio::select! {
+            Ok(()) = directory.changed() => {}
+            () = sleep(RECHECK) => {}
+            () = shared.stopped.cancelled() => return,
+        }
+        shared.grants.recheck(|client, name| shared.authorises(client, name));
+    }
+}
+
+async fn sweep(shared: Arc<Shared>) {
+    loop {
+        tokio::select! {
+            () = sleep(SWEEP) => {}
+            () = shared.stopped.cancelled() => return,
+        }
+        shared.sessions.sweep(clock::millis());
+        shared.names.retain(|client, ins| shared.sessions.presence(client, ins).is_some());
+    }
+}

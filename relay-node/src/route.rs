@@ -1,0 +1,150 @@
+//! Which client a host name belongs to now, as the chain says. Pure; knows nothing of sessions.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tunnler_protocol::directory::{AccountHosts, Directory, NameRecord};
+use tunnler_protocol::name::{Host, HostName, Label, PublicName, ServiceName};
+use tunnler_protocol::presence::{Claims, Service};
+use tunnler_protocol::{Address, UnixSeconds};
+
+/// The bare name that a visitor asked for: what authority is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Claimed {
+    /// A registered name.
+    Label(Label),
+    /// The host every account has.
+    Account(Address),
+}
+
+/// What a visitor asked for, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The client that may serve it.
+    pub client: Address,
+    /// Under which name.
+    pub name: Claimed,
+    /// Which of its services; `None` is the first.
+    pub service: Option<ServiceName>,
+}
+
+/// Reads `host` as something that a client may serve through `relay` now. `None`: nobody may.
+pub fn wanted(directory: &Directory, relay: &Address, host: &HostName, now: UnixSeconds) -> Option<Wanted> {
+    let (name, service) = match directory.zone.zone.classify(host) {
+        Host::Name(label, service) => (Claimed::Label(label), service),
+        Host::Account(address, service) => (Claimed::Account(address), service),
+        // The proof of a custom domain lies in that domain's own DNS, which nothing here reads.
+        Host::Apex | Host::Relay(_) | Host::Unregistrable | Host::Foreign => return None,
+    };
+    let client = name.holder(directory, relay, now)?;
+    Some(Wanted { client, name, service })
+}
+
+impl Claimed {
+    /// The client that may serve this name through `relay` now.
+    pub fn holder(&self, directory: &Directory, relay: &Address, now: UnixSeconds) -> Option<Address> {
+        match self {
+            Self::Label(label) => {
+                let record = directory.names.get(label)?;
+                record.live_target(now).filter(|_| record.allows(relay))
+            }
+            Self::Account(address) => match directory.zone.account_hosts {
+                AccountHosts::Off => None,
+                AccountHosts::All => Some(*address),
+                AccountHosts::Owners => {
+                    let owner = address.to_string();
+                    let vouches = |record: &&Arc<NameRecord>| {
+                        let live = record.live_target(now);
+                        live == Some(*address) || (live.is_some() && record.owner == owner)
+                    };
+                    directory.names.values().find(vouches).map(|_| *address)
+                }
+            },
+        }
+    }
+
+    /// Whether a client with these claims consents to serve the name.
+    pub fn is_listed(&self, claims: &Claims) -> bool {
+        match self {
+            Self::Account(address) => claims.iss == *address,
+            Self::Label(label) => {
+                claims.names.iter().any(|name| matches!(name, PublicName::Label(listed) if listed == label))
+            }
+        }
+    }
+}
+
+impl Wanted {
+    /// The service that a client with these claims would answer with through `relay`.
+    pub fn service<'c>(&self, claims: &'c Claims, relay: &Address) -> Option<&'c Service> {
+        let consents =
+            claims.iss == self.client && claims.relays.contains(relay) && self.name.is_listed(claims);
+        consents.then(|| claims.service(self.service.as_ref())).flatten()
+    }
+}
+
+impl fmt::Display for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Label(label) => label.fmt(f),
+            Self::Account(address) => address.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{directory, key, named};
+
+    const NOW: UnixSeconds = UnixSeconds(1_000_000);
+
+    fn client_of(directory: &Directory, host: &str) -> Option<Address> {
+        wanted(directory, &key(9).address(), &host.parse().unwrap(), NOW).map(|wanted| wanted.client)
+    }
+
+    #[test]
+    fn only_the_target_of_a_live_name_may_serve_it() {
+        let mut directory = directory(&[named("mynode", &key(1))]);
+        let client = key(1).address();
+        assert_eq!(client_of(&directory, "mynode.tun.test"), Some(client));
+        assert_eq!(client_of(&directory, "MyNode.tun.test."), Some(client));
+        assert_eq!(client_of(&directory, "web.mynode.tun.test"), Some(client));
+        for host in ["other.tun.test", "tun.test", "www.tun.test", "a.b.mynode.tun.test", "mynode.example"] {
+            assert_eq!(client_of(&directory, host), None, "{host}");
+        }
+        let change = |directory: &mut Directory, f: fn(&mut NameRecord)| {
+            let mut record = (*directory.names[&"mynode".parse().unwrap()]).clone();
+            f(&mut record);
+            directory.names.insert(record.label.clone(), record.into());
+        };
+        let fresh = directory.clone();
+        let changes: [fn(&mut NameRecord); 4] = [
+            |record| record.suspended = true,
+            |record| record.target = None,
+            |record| record.expires_at = NOW,
+            |record| record.relays = vec![key(5).address()],
+        ];
+        for f in changes {
+            directory = fresh.clone();
+            change(&mut directory, f);
+            assert_eq!(client_of(&directory, "mynode.tun.test"), None);
+        }
+    }
+
+    #[test]
+    fn account_hosts_follow_the_zones_policy() {
+        let mut directory = directory(&[named("mynode", &key(1))]);
+        let [owner, stranger] = [key(1), key(2)].map(|key| key.address());
+        let host = |address: Address| format!("{}.tun.test", address.label());
+        for (policy, expected) in [
+            (AccountHosts::Off, [None, None]),
+            (AccountHosts::Owners, [Some(owner), None]),
+            (AccountHosts::All, [Some(owner), Some(stranger)]),
+        ] {
+            directory.zone.account_hosts = policy;
+            let found = [owner, stranger].map(|address| client_of(&directory, &host(address)));
+            assert_eq!(found, expected, "{policy:?}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! One client connection from the upgrade to its end: challenge, login, control messages, renewal, expiry.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tunnler_protocol::UnixSeconds;
+use tunnler_protocol::challenge::Exporter;
+use tunnler_protocol::control::{
+    AuthFailure, AuthOk, CloseCode, Closing, Draining, Limits, PresenceOk, PresenceStale, ToClient, ToRelay,
+};
+use tunnler_protocol::merge::Merge;
+use tunnler_protocol::name::{HostName, PublicName};
+use tunnler_protocol::presence::Presence;
+use tunnler_transport::link::LinkConfig;
+use tunnler_transport::relay::{
+    Challenge, Challenger, HandshakeError, PendingLogin, RelayControl, RelaySession,
+};
+use tunnler_transport::{Transport, UnreadLimits};
+
+use crate::clock;
+use crate::login::{Login, failed};
+use crate::relay::Shared;
+use crate::sessions::{Attachment, Connection, Refusal};
+
+/// A relay asks for fresh authority this long before the old one ends...
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+/// ...or after half of what is left, for shorter ones.
+const RENEW_AT_LEAST: Duration = Duration::from_secs(1);
+/// How long streams may go on after their session was replaced or lost its authority to be renewed.
+const WIND_DOWN: Duration = Duration::from_secs(30);
+
+/// A client's connection as the table of sessions holds it.
+#[derive(Clone, Debug)]
+pub struct Line(pub RelaySession);
+
+impl Connection for Line {
+    fn load(&self) -> usize {
+        self.0.open_streams()
+    }
+
+    fn close(&self, code: CloseCode, text: &str) {
+        self.0.close(Closing { code, text: text.into() }, WIND_DOWN);
+    }
+}
+
+/// Serves one connection on which `/connect` was upgraded. Logs what became of it.
+pub async fn serve<S: Transport>(
+    shared: Arc<Shared>,
+    io: S,
+    read_ahead: Vec<u8>,
+    exporter: Exporter,
+    peer: SocketAddr,
+    newcomer: OwnedSemaphorePermit,
+) {
+    let limits = Limits { streams: shared.limits.streams, connections: shared.limits.connections };
+    let challenger = Challenger::new(shared.key.clone(), exporter, limits);
+    let pending = match PendingLogin::challenge(io, read_ahead, challenger).await {
+        Ok(pending) => pending,
+        Err(error) => {
+            shared.gate.count_failure(peer.ip());
+            let reason = if matches!(error, HandshakeError::Timeout) { "Timeout" } else { "Handshake" };
+            metrics::counter!("tunnler_login_failures_total", "reason" => reason).increment(1);
+            tracing::debug!(%peer, %error, "no login");
+            return;
+        }
+    };
+    let login = if shared.draining.is_cancelled() {
+        Err(failed(AuthFailure::Draining, "this relay is about to stop"))
+    } else {
+        shared.gate.judge(&pending.response, &pending.challenge, peer.ip())
+    };
+    let login = match login {
+        Ok(login) => login,
+        Err(failure) => {
+            tracing::info!(%peer, code = ?failure.code, error = failure.error, "login refused");
+            return pending.refuse(failure).await;
+        }
+    };
+    if !shared.has_room_for(&login) {
+        return pending
+            .refuse(failed(AuthFailure::Full, "this relay holds as many sessions as it can"))
+            .await;
+    }
+    let stale = login.presence.clone().and_then(|presence| shared.take_presence(presence).err());
+    let config = LinkConfig {
+        streams: shared.limits.streams,
+        unread: UnreadLimits::default(),
+        budget: shared.budget.clone(),
+    };
+    let auth_ok = shared.auth_ok(&login, limits);
+    let Ok((session, control)) = pending.accept(login.identity.client, auth_ok, &config).await else {
+        return;
+    };
+    drop(newcomer);
+    if let Some(stale) = stale {
+        session.send(&stale);
+    }
+    let (identity, services, until) = (login.identity.clone(), login.services, login.until);
+    match shared.sessions.attach(identity, services, Line(session.clone()), clock::millis()) {
+        Ok(attachment) => {
+            let client = attachment.identity().client;
+            tracing::info!(%client, ins = %attachment.identity().ins, %peer, "session attached");
+            let began = Instant::now();
+            let actor =
+                Actor { shared, session, control, attachment, peer, until, asked: None, renewing: false };
+            let end = actor.run().await;
+            metrics::histogram!("tunnler_session_seconds").record(began.elapsed().as_secs_f64());
+            tracing::info!(%client, %peer, %end, "session ended");
+        }
+        Err(refusal) => {
+            let text = match refusal {
+                Refusal::Full => "this relay holds as many sessions as it can",
+                Refusal::TooManyConnections => "this session has as many connections as it may",
+            };
+            session.close(Closing { code: CloseCode::Overloaded, text: text.into() }, Duration::ZERO);
+            session.ended().await;
+        }
+    }
+}
+
+struct Actor {
+    shared: Arc<Shared>,
+    session: RelaySession,
+    control: RelayControl,
+    attachment: Attachment<Line>,
+    peer: SocketAddr,
+    until: UnixSeconds,
+    asked: Option<Challenge>,
+    renewing: bool,
+}
+
+impl Actor {
+    async fn run(mut self) -> tunnler_transport::link::End {
+        loop {
+            let next_step = self.next_step();
+            tokio::select! {
+                message = self.control.next() => match message {
+                    Some(message) => self.on_message(message),
+                    None => return self.session.ended().await,
+                },
+                () = tokio::time::sleep(next_step) => self.on_time(),
+            }
+        }
+    }
+
+    /// When authority must be asked for, or ends.
+    fn next_step(&self) -> Duration {
+        let left = self.until.since(clock::seconds());
+        if self.renewing {
+            return left;
+        }
+        if left > RENEW_BEFORE * 2 { left - RENEW_BEFORE } else { (left / 2).max(RENEW_AT_LEAST.min(left)) }
+    }
+
+    fn on_time(&mut self) {
+        if clock::seconds() >= self.until {
+            let closing = Closing {
+                code: CloseCode::AuthorityLost,
+                text: "the token expired and was not renewed".into(),
+            };
+            self.session.close(closing, Duration::ZERO);
+            // Nothing more to do but to wait for the end.
+            self.until = UnixSeconds(u64::MAX);
+        } else if !self.renewing {
+            let (challenge, message) = self.control.challenger.challenge();
+            self.asked = Some(challenge);
+            self.renewing = true;
+            self.session.send(&message);
+        }
+    }
+
+    fn on_message(&mut self, message: ToRelay) {
+        match message {
+            ToRelay::AuthResponse(response) => {
+                let Some(challenge) = self.asked.take() else { return };
+                let judged = self.shared.gate.judge(&response, &challenge, self.peer.ip());
+                let same = |login: &Login| {
+                    let (new, old) = (&login.identity, self.attachment.identity());
+                    (new.client, new.ins, new.session) == (old.client, old.ins, old.session)
+                };
+                match judged {
+                    Ok(login) if same(&login) => self.renew(login),
+                    Ok(_) => {
+                        self.refuse(failed(AuthFailure::Mismatch, "another client, instance or session"))
+                    }
+                    Err(failure) => self.refuse(failure),
+                }
+            }
+            ToRelay::Presence(update) => self.on_presence(&update.presence),
+            ToRelay::Leaving(_) => self.shared.sessions.leave(self.attachment.identity()),
+            // TCP services are not granted yet: the answer names no port.
+            ToRelay::Ports(_) | ToRelay::Reset(_) => {}
+        }
+    }
+
+    fn renew(&mut self, login: Login) {
+        self.attachment.set_services(login.services.clone());
+        if let Some(Err(stale)) = login.presence.clone().map(|presence| self.shared.take_presence(presence)) {
+            self.session.send(&stale);
+        }
+        self.until = login.until;
+        self.renewing = false;
+        let limits = self.control.challenger.limits();
+        self.session.send(&ToClient::AuthOk(self.shared.auth_ok(&login, limits)));
+    }
+
+    fn refuse(&self, failure: tunnler_protocol::control::AuthFailed) {
+        tracing::info!(client = %self.attachment.identity().client, code = ?failure.code, "renewal refused");
+        self.session.send(&ToClient::AuthFailed(failure));
+    }
+
+    fn on_presence(&mut self, text: &str) {
+        let identity = self.attachment.identity();
+        let presence = match Presence::verify(text, clock::millis()) {
+            Ok(presence)
+                if presence.claims().iss == identity.client && presence.claims().ins == identity.ins =>
+            {
+                presence
+            }
+            Ok(_) => {
+                return self
+                    .refuse(failed(AuthFailure::Mismatch, "the presence is of another client or instance"));
+            }
+            Err(error) => return self.refuse(failed(AuthFailure::BadPresence, error)),
+        };
+        let answer = match self.shared.take_presence(Arc::new(presence)) {
+            Ok(ok) | Err(ok) => ok,
+        };
+        self.session.send(&answer);
+    }
+}
+
+impl Shared {
+    /// Takes a verified presence of an attached client. Says `presence_ok`, or as an error `presence_stale`.
+    fn take_presence(&self, presence: Arc<Presence>) -> Result<ToClient, ToClient> {
+        let claims = presence.claims();
+        let (client, ins, seq) = (claims.iss, claims.ins, claims.seq);
+        let labels = claims.names.iter().filter_map(|name| match name {
+            PublicName::Label(label) => Some(label.clone()),
+            PublicName::Domain(_) => None,
+        });
+        let labels = labels.collect();
+        match self.sessions.offer(presence.clone(), clock::millis()) {
+            Merge::Newer | Merge::Known => {
+                self.names.set(&client, &ins, labels);
+                Ok(ToClient::PresenceOk(PresenceOk { ins, seq }))
+            }
+            Merge::Older | Merge::Ahead | Merge::Expired | Merge::Crowded => {
+                let newest = self.sessions.presence(&client, &ins).map_or(seq, |newest| newest.claims().seq);
+                Err(ToClient::PresenceStale(PresenceStale { seq: newest }))
+            }
+        }
+    }
+
+    fn has_room_for(&self, login: &Login) -> bool {
+        self.sessions.has_room_for(&login.identity)
+    }
+
+    fn auth_ok(&self, login: &Login, limits: Limits) -> AuthOk {
+        let presence = self.sessions.presence(&login.identity.client, &login.identity.ins);
+        let endpoints = presence.map(|presence| self.endpoints(&presence)).unwrap_or_default();
+        AuthOk { server_address: self.address, endpoints, ports: vec![], limits, expires: login.until }
+    }
+
+    /// Hosts at which a presence is routed now.
+    fn endpoints(&self, presence: &Presence) -> Vec<HostName> {
+        let claims = presence.claims();
+        let directory = self.directory.borrow();
+        let Some(directory) = directory.as_deref() else { return vec![] };
+        let zone = &directory.zone.zone;
+        let labels = claims.names.iter().filter(|name| matches!(name, PublicName::Label(_)));
+        let hosts = labels.map(|name| zone.public_host(name)).chain([zone.account_host(&claims.iss)]);
+        let now = clock::seconds();
+        hosts
+            .filter(|host| {
+                crate::route::wanted(directory, &self.address, host, now)
+                    .is_some_and(|wanted| wanted.service(claims, &self.address).is_some())
+            })
+            .collect()
+    }
+
+    /// Tells every client that this relay stops at `deadline`, and hands out their connections.
+    pub fn begin_draining(&self, deadline: UnixSeconds) -> Vec<RelaySession> {
+        self.draining.cancel();
+        let lines = self.sessions.drain();
+        for Line(session) in &lines {
+            session.send(&ToClient::Draining(Draining { deadline }));
+        }
+        lines.into_iter().map(|Line(session)| session).collect()
+    }
+}

@@ -1,0 +1,5 @@
+//! A relay, clients and visitors in one process, over loopback sockets. No ledger: the directory is given.
+
+mod pass;
+mod sessions;
+mod world;
