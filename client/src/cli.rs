@@ -11,6 +11,7 @@ use tunnler_protocol::network::Network;
 use tunnler_protocol::{Address, Label, SecretKey};
 
 use crate::commands;
+use crate::config::Configuration;
 use crate::error::ClientError;
 
 /// Publish a local service under a public HTTPS name, through relays that anyone can run and nobody has to trust.
@@ -24,7 +25,7 @@ pub(crate) struct Arguments {
 }
 
 /// What all commands understand.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Shared {
     /// Network descriptor: a file, `local` or `testnet`
     #[arg(long, global = true, env = "TUNNLER_NETWORK", value_name = "FILE|local|testnet")]
@@ -47,6 +48,12 @@ pub(crate) struct Shared {
 enum Command {
     /// Publish a local web server
     Http(commands::http::HttpArguments),
+    /// Publish a directory of files
+    Serve(commands::http::ServeArguments),
+    /// Publish what a configuration file says
+    Up(commands::up::UpArguments),
+    /// Publish a Pintheon node and its stellar.toml, and set the account's home_domain
+    Pintheon(commands::pintheon::PintheonArguments),
     /// Names on chain
     #[command(subcommand)]
     Name(commands::name::NameCommand),
@@ -94,6 +101,15 @@ impl Shared {
         self.state.clone().unwrap_or_else(|| descriptor::state_home().join(&network.name))
     }
 
+    /// These arguments, with what a configuration file says where they say nothing.
+    pub(crate) fn or(&self, configuration: &Configuration) -> Self {
+        let mut shared = self.clone();
+        shared.network = shared.network.or_else(|| configuration.network.clone());
+        shared.key = shared.key.or_else(|| configuration.key.clone());
+        shared.state = shared.state.or_else(|| configuration.state.clone());
+        shared
+    }
+
     /// Whether events are told although nobody sits at a terminal.
     pub(crate) fn is_verbose(&self) -> bool {
         self.verbose > 0
@@ -137,6 +153,9 @@ async fn run(arguments: Arguments) -> Result<(), ClientError> {
     let shared = arguments.shared;
     match arguments.command {
         Command::Http(http) => commands::http::run(&shared, http).await,
+        Command::Serve(files) => commands::http::run_files(&shared, files).await,
+        Command::Up(up) => commands::up::run(&shared, up).await,
+        Command::Pintheon(pintheon) => commands::pintheon::run(&shared, pintheon).await,
         Command::Name(command) => commands::name::run(&shared, command).await,
         Command::Relays(wishes) => commands::relays::run(&shared, &wishes).await,
         Command::HomeDomain(command) => commands::home_domain::run(&shared, command).await,

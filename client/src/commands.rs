@@ -4,8 +4,11 @@ pub(crate) mod home_domain;
 pub(crate) mod http;
 pub(crate) mod key;
 pub(crate) mod name;
+pub(crate) mod pintheon;
+pub(crate) mod publish;
 pub(crate) mod relays;
 pub(crate) mod status;
+pub(crate) mod up;
 
 use serde::Serialize;
 use tunnler_protocol::HostName;

@@ -29,6 +29,7 @@
 
 pub mod cli;
 mod commands;
+mod config;
 pub mod error;
 pub mod state;
 pub mod status;

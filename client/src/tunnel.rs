@@ -136,6 +136,7 @@ pub struct Tunnel {
     status: watch::Receiver<Status>,
     events: broadcast::Sender<TunnelEvent>,
     stop: CancellationToken,
+    door: Arc<Door>,
     driver: JoinHandle<()>,
 }
 
@@ -233,9 +234,9 @@ impl Tunnel {
             certificates: certificates.clone(),
             events: events.clone(),
         };
-        let driver = Driver::new(&config, chain, signer, door, certificates, events.clone(), status);
+        let driver = Driver::new(&config, chain, signer, door.clone(), certificates, events.clone(), status);
         let driver = tokio::spawn(driver.run(keeping, stop.clone()));
-        Ok(Self { status: followed, events, stop, driver })
+        Ok(Self { status: followed, events, stop, door, driver })
     }
 
     /// The present status.
@@ -246,6 +247,11 @@ impl Tunnel {
     /// Events from now on. A subscriber that falls far behind misses some.
     pub fn subscribe(&self) -> broadcast::Receiver<TunnelEvent> {
         self.events.subscribe()
+    }
+
+    /// Sends new visitors of a service, by its name, somewhere else. Connections that exist keep their backend.
+    pub fn replace(&self, service: Service) {
+        self.door.replace(&service.name, service.backend);
     }
 
     /// Waits until a relay serves; fails after `patience`, saying what each relay said. Does not borrow the tunnel.

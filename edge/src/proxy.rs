@@ -5,6 +5,8 @@
 //! An abnormal end on one side is an abnormal end on the other, never a clean one.
 
 mod body;
+mod document;
+mod files;
 mod headers;
 mod refusal;
 mod request;
@@ -29,7 +31,9 @@ use tokio_util::task::TaskTracker;
 use tunnler_protocol::HostName;
 
 pub use body::ResponseBody;
-pub use site::{Backend, PathRule, Route, Site};
+pub use document::Document;
+pub use files::Files;
+pub use site::{Backend, Fixed, PathRule, Route, Site};
 pub use upstream::{HostHeader, Target, TargetError, Upstream, UpstreamTls};
 
 use crate::tls::Protocol;
@@ -201,6 +205,8 @@ async fn route(
             upgrade::pass(checked, upstream, &connection.visitor, &connection.spliced).await
         }
         Backend::Upstream(upstream) => upstream.pass(checked, &connection.visitor).await,
+        Backend::Document(document) => document.answer(&checked, &connection.visitor).await,
+        Backend::Files(files) => files.answer(&checked).await,
         Backend::Fixed(fixed) => Ok(fixed.answer(checked.method())),
     }
 }

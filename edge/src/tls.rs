@@ -25,6 +25,12 @@ pub struct TlsEnd {
     acceptor: TlsAcceptor,
 }
 
+impl std::fmt::Debug for TlsEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsEnd").finish_non_exhaustive()
+    }
+}
+
 /// A visitor whose TLS ends here.
 #[derive(Debug)]
 pub struct TlsVisitor<S> {

@@ -1,143 +1,53 @@
-//! `tunnler http`: publish a local web server until told to stop.
+//! `tunnler http` and `tunnler serve`: publish a local web server, or a directory.
 
-use std::io::IsTerminal;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::broadcast;
-use tunnler_edge::proxy::Target;
+use tunnler_edge::Site;
+use tunnler_edge::proxy::{Backend, Files, Target};
 
-use crate::cli::{RelayWishes, Shared, label};
+use super::publish::{self, Nothing, PublishArguments};
+use crate::cli::Shared;
 use crate::error::ClientError;
-use crate::state::StateDir;
-use crate::tunnel::{Service, Tunnel, TunnelConfig, TunnelEvent};
+use crate::tunnel::Service;
 
 #[derive(Debug, Args)]
 pub(crate) struct HttpArguments {
     /// Where the web server listens: PORT, HOST:PORT or an http(s) URL
     #[arg(value_name = "TARGET")]
     target: Target,
-    /// Name to serve; without one the account's own host (may be repeated)
-    #[arg(long = "name", value_name = "NAME")]
-    names: Vec<String>,
-    /// Relays to hold sessions with
-    #[arg(long, default_value_t = tunnler_protocol::agent::SESSIONS, value_name = "N")]
-    sessions: usize,
     #[command(flatten)]
-    wishes: RelayWishes,
-    /// Give up when no relay took a session within this time; 0 waits for ever
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
-    connect_timeout: u64,
+    publish: PublishArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// The directory; hidden files and listings are not served
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    #[command(flatten)]
+    publish: PublishArguments,
 }
 
 pub(crate) async fn run(shared: &Shared, arguments: HttpArguments) -> Result<(), ClientError> {
-    let labels = arguments.names.iter().map(|name| label(name)).collect::<Result<_, _>>()?;
-    let (network, key) = (shared.network()?, shared.secret()?);
-    let state = Arc::new(StateDir::open(&shared.state_path(&network))?);
-    let mut config = TunnelConfig::new(network, key, state);
-    config.labels = labels;
-    config.services = vec![Service::http(arguments.target)];
-    config.sessions = arguments.sessions;
-    config.pinned = arguments.wishes.pinned;
-    config.allowed = arguments.wishes.allowed.into_iter().collect();
-    config.denied = arguments.wishes.denied.into_iter().collect();
-    config.region = arguments.wishes.region;
-    let patience = (arguments.connect_timeout > 0).then(|| Duration::from_secs(arguments.connect_timeout));
-    serve(shared, config, patience).await
+    let patience = arguments.publish.patience();
+    let config = arguments.publish.config(shared, vec![Service::http(arguments.target)])?;
+    publish::serve(shared, config, patience, Nothing).await
 }
 
-async fn serve(shared: &Shared, config: TunnelConfig, patience: Option<Duration>) -> Result<(), ClientError> {
-    let mut teller = Teller::new(shared);
-    teller.progress("reading the chain");
-    let tunnel = Tunnel::start(config).await?;
-    let mut events = tunnel.subscribe();
-    teller.progress("looking for relays");
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let connected = tunnel.wait_connected(patience);
-    tokio::pin!(connected);
-    let mut waiting = true;
-    loop {
-        tokio::select! {
-            done = &mut connected, if waiting => {
-                done?;
-                waiting = false;
-            }
-            event = events.recv() => match event {
-                Ok(event) => teller.tell(&event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => {
-                    return Err(ClientError::Stopped("its task ended".into()));
-                }
-            },
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-        }
-    }
-    teller.progress("leaving: visitors have 10 s to finish; again to leave at once");
-    tokio::select! {
-        () = tunnel.shutdown() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+pub(crate) async fn run_files(shared: &Shared, arguments: ServeArguments) -> Result<(), ClientError> {
+    let directory = directory(&arguments.directory)?;
+    let patience = arguments.publish.patience();
+    let site = Site::new(Backend::Files(Files::new(&directory)));
+    let config = arguments.publish.config(shared, vec![Service::site(site)])?;
+    publish::serve(shared, config, patience, Nothing).await
 }
 
-fn no_signals(error: std::io::Error) -> ClientError {
-    ClientError::Stopped(format!("no signals: {error}"))
-}
-
-/// Tells the user what happens: a spinner at a terminal, JSON lines for machines, and nothing but the URL and what goes
-/// wrong afterwards for logs.
-struct Teller {
-    json: bool,
-    verbose: bool,
-    serving: bool,
-    spinner: Option<ProgressBar>,
-}
-
-impl Teller {
-    fn new(shared: &Shared) -> Self {
-        let spinner = (!shared.json && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{spinner} {msg}").expect("a valid template");
-            let spinner = ProgressBar::new_spinner().with_style(style);
-            spinner.enable_steady_tick(Duration::from_millis(120));
-            spinner
-        });
-        Self { json: shared.json, verbose: shared.is_verbose(), serving: false, spinner }
-    }
-
-    fn progress(&self, text: &str) {
-        match &self.spinner {
-            Some(spinner) => spinner.set_message(text.to_owned()),
-            None if self.verbose => eprintln!("{text}"),
-            None => {}
-        }
-    }
-
-    fn tell(&mut self, event: &TunnelEvent) {
-        if self.json {
-            println!("{}", serde_json::to_string(event).expect("plain JSON"));
-            return;
-        }
-        let text = match event {
-            TunnelEvent::Serving { urls } => {
-                self.serving = true;
-                if let Some(spinner) = self.spinner.take() {
-                    spinner.finish_and_clear();
-                }
-                urls.iter().for_each(|url| println!("{url}"));
-                return;
-            }
-            TunnelEvent::State { state } => format!("{state:?}").to_lowercase(),
-            TunnelEvent::RelayConnected { relay } => format!("relay {relay} serves"),
-            TunnelEvent::RelayFailed { problem, .. } => problem.clone(),
-            TunnelEvent::RelayLost { relay, problem } => format!("relay {relay} is lost: {problem}"),
-            TunnelEvent::Certificate { host, what } => format!("certificate for {host}: {what}"),
-            TunnelEvent::Warning { text } => text.clone(),
-        };
-        if self.serving { eprintln!("{text}") } else { self.progress(&text) }
+/// An existing directory, as an absolute path.
+pub(crate) fn directory(path: &std::path::Path) -> Result<PathBuf, ClientError> {
+    match path.canonicalize() {
+        Ok(found) if found.is_dir() => Ok(found),
+        Ok(_) => Err(ClientError::Usage(format!("{} is not a directory", path.display()))),
+        Err(error) => Err(ClientError::Usage(format!("{}: {error}", path.display()))),
     }
 }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
+use tunnler_edge::Site;
 use tunnler_edge::proxy::{self, ServeError, Visitor};
 use tunnler_edge::tls::{HandshakeError, TlsEnd};
 use tunnler_protocol::name::Zone;
@@ -17,9 +19,10 @@ use tunnler_transport::IncomingStream;
 use super::ServiceBackend;
 
 /// Admits visitors of all sessions.
+#[derive(Debug)]
 pub(super) struct Door {
     zone: Zone,
-    services: Vec<(ServiceName, ServiceBackend)>,
+    services: Vec<(ServiceName, ArcSwap<Site>)>,
     tls: TlsEnd,
     stop: CancellationToken,
     open: AtomicUsize,
@@ -46,7 +49,16 @@ impl Door {
         tls: TlsEnd,
         stop: CancellationToken,
     ) -> Self {
+        let sites = services.into_iter().map(|(name, ServiceBackend::Http(site))| (name, ArcSwap::new(site)));
+        let services = sites.collect();
         Self { zone, services, tls, stop, open: AtomicUsize::new(0), total: AtomicU64::new(0) }
+    }
+
+    /// New visitors' connections of `service` go to another backend; present ones keep theirs.
+    pub(super) fn replace(&self, service: &ServiceName, ServiceBackend::Http(site): ServiceBackend) {
+        if let Some((_, current)) = self.services.iter().find(|(name, _)| name == service) {
+            current.store(site);
+        }
     }
 
     /// Visitors now, and since the start.
@@ -66,16 +78,15 @@ impl Door {
     async fn serve(&self, stream: IncomingStream) -> Result<(), Refused> {
         let header = stream.header;
         let declared = self.services.iter().find(|(name, _)| *name == header.service);
-        let Some((name, backend)) = declared.filter(|_| header.kind == ServiceKind::Http) else {
+        let Some((name, site)) = declared.filter(|_| header.kind == ServiceKind::Http) else {
             return Err(Refused::Undeclared(header.service));
         };
         let visitor = self.tls.accept(stream.io).await?;
         if self.asked_for(&visitor.host) != Some(name) {
             return Err(Refused::Contradiction { host: visitor.host, announced: header.service });
         }
-        let ServiceBackend::Http(site) = backend;
         let seen = Visitor { address: header.visitor, host: visitor.host, protocol: visitor.protocol };
-        Ok(proxy::serve(visitor.stream, seen, site.clone(), self.stop.clone()).await?)
+        Ok(proxy::serve(visitor.stream, seen, site.load_full(), self.stop.clone()).await?)
     }
 
     /// The service that a host name stands for.

@@ -37,6 +37,11 @@ impl ResponseBody {
         Self { inner: Empty::new().map_err(|never| match never {}).boxed_unsync(), open: None }
     }
 
+    /// Any other body.
+    pub(crate) fn boxed(inner: UnsyncBoxBody<Bytes, BodyError>) -> Self {
+        Self { inner, open: None }
+    }
+
     pub(crate) fn holding(mut self, open: OpenRequest) -> Self {
         self.open = Some(open);
         self
@@ -65,7 +70,7 @@ impl Body for ResponseBody {
 
 /// A visitor's body that may not fall silent for longer than a limit while the upstream waits for it.
 pub(crate) struct Patient {
-    inner: Incoming,
+    inner: Option<Incoming>,
     limit: Duration,
     // Armed only while waiting for the visitor: time in which the upstream does not read is not the visitor's fault.
     silence: Option<Pin<Box<Sleep>>>,
@@ -73,7 +78,12 @@ pub(crate) struct Patient {
 
 impl Patient {
     pub(crate) fn new(inner: Incoming, limit: Duration) -> Self {
-        Self { inner, limit, silence: None }
+        Self { inner: Some(inner), limit, silence: None }
+    }
+
+    /// No body at all.
+    pub(crate) fn empty() -> Self {
+        Self { inner: None, limit: Duration::MAX, silence: None }
     }
 }
 
@@ -85,7 +95,8 @@ impl Body for Patient {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
             self.silence = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
         }
@@ -97,10 +108,10 @@ impl Body for Patient {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

@@ -12,6 +12,8 @@ pub(super) enum Refusal {
     Malformed(&'static str),
     #[error("this method is not passed on")]
     Method,
+    #[error("there is nothing here")]
+    NotFound,
     #[error("this connection is for another host")]
     Misdirected,
     #[error("the service behind this name is not running or refuses connections")]
@@ -27,6 +29,7 @@ impl Refusal {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotFound => StatusCode::NOT_FOUND,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
             Self::BrokenUpstream => StatusCode::BAD_GATEWAY,

@@ -5,6 +5,8 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::body::ResponseBody;
+use super::document::Document;
+use super::files::Files;
 use super::upstream::Upstream;
 
 /// What one host serves.
@@ -38,6 +40,10 @@ pub enum PathRule {
 pub enum Backend {
     /// A web server.
     Upstream(Upstream),
+    /// One document of a web server and nothing else of it.
+    Document(Document),
+    /// A directory of files.
+    Files(Files),
     /// The edge itself.
     Fixed(Fixed),
 }

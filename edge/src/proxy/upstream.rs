@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
-use http::uri::{Scheme, Uri};
+use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -189,9 +189,31 @@ impl Upstream {
             HostHeader::Set(value) => value.clone(),
         };
         parts.headers.insert(header::HOST, seen_host);
-        let mut request = Request::new(Patient::new(body, BODY_SILENCE));
+        let mut request = self.addressed(path, Patient::new(body, BODY_SILENCE));
         *request.method_mut() = parts.method;
         *request.headers_mut() = parts.headers;
+        request
+    }
+
+    /// A plain GET of `path` that carries nothing of the visitor's request.
+    pub(super) fn fetch(
+        &self,
+        path: PathAndQuery,
+        host: &HeaderValue,
+        visitor: &Visitor,
+    ) -> Request<Patient> {
+        let mut request = self.addressed(path, Patient::empty());
+        headers::set_forwarding(request.headers_mut(), visitor.address, host);
+        let seen_host = match &self.host {
+            HostHeader::Keep => host,
+            HostHeader::Set(value) => value,
+        };
+        request.headers_mut().insert(header::HOST, seen_host.clone());
+        request
+    }
+
+    fn addressed(&self, path: PathAndQuery, body: Patient) -> Request<Patient> {
+        let mut request = Request::new(body);
         *request.version_mut() = Version::HTTP_11;
         *request.uri_mut() = Uri::builder()
             .scheme(Scheme::HTTP)
