@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use soroban_sdk::testutils::arbitrary::SorobanArbitrary;
 use soroban_sdk::{Address, FromVal, InvokeError, String, Vec};
 use tunnel_namespace::{Config, DataKey, LabelEntry, NameRecord};
-use tunnel_testbed::Build;
+use tunnel_testbed::{Build, DAY};
 
 use crate::scene::{FEES, Scene, YEAR};
 
@@ -15,6 +15,7 @@ use crate::scene::{FEES, Scene, YEAR};
 enum Command {
     Commit(Who, Name, Who),
     Register { owner: Who, name: Name, target: Who, years: u8, reveal: bool },
+    RegisterAgain(Who, Usual),
     Renew(Who, Name, u8),
     Transfer(Name, Who),
     Point(Name, Option<Who>),
@@ -30,10 +31,15 @@ enum Command {
     Collect(u16),
     Pause,
     Unpause,
-    Configure { grace: u32, per_owner: u8, commit_reveal: bool },
+    Configure { grace: u8, per_owner: u8, commit_reveal: bool },
     PassLedgers(u8),
-    PassDays(u16),
+    PassDays(u8),
+    PassYears,
 }
+
+/// Bytes that spell a command, and commands in a run.
+const SPELLING: usize = 32;
+const COMMANDS: usize = 80;
 
 /// One of a few keys, so that they meet.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -41,19 +47,22 @@ struct Who(u8);
 
 #[derive(Arbitrary, Debug)]
 enum Name {
-    /// One of a few, so that they meet.
-    Usual(u8),
+    Usual(Usual),
     Any(<String as SorobanArbitrary>::Prototype),
 }
 
-const LABELS: [&str; 5] = ["abc", "abcd", "mynode", "my-other-node", "zz9"];
-const KEYS: u8 = 4;
+/// One of a few names, so that they meet.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Usual(u8);
+
+const LABELS: [&str; 3] = ["abc", "abcd", "mynode"];
+const KEYS: u8 = 3;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn invariants_hold_natively(bytes in prop::collection::vec(any::<u8>(), 100..1500)) {
+    fn invariants_hold_natively(bytes in prop::collection::vec(any::<u8>(), SPELLING * COMMANDS)) {
         explore(Build::Native, &bytes);
     }
 }
@@ -62,22 +71,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn invariants_hold_on_wasm(bytes in prop::collection::vec(any::<u8>(), 100..1500)) {
+    fn invariants_hold_on_wasm(bytes in prop::collection::vec(any::<u8>(), SPELLING * COMMANDS)) {
         explore(Build::Wasm, &bytes);
     }
 }
 
-/// Carries out the commands that the bytes spell, and checks all invariants after each.
+/// Carries out the commands that the bytes spell, a few for each, and checks all invariants after each.
 pub fn explore(build: Build, bytes: &[u8]) {
     let scene = Scene::from(build).agreed();
-    let mut input = Unstructured::new(bytes);
     let mut fees = 0;
-    while !input.is_empty() {
-        let Ok(command) = Command::arbitrary(&mut input) else { return };
+    for spelling in bytes.chunks(SPELLING) {
+        let Ok(command) = Command::arbitrary(&mut Unstructured::new(spelling)) else { continue };
         let before = scene.names.revision();
         let went = scene.carry_out(&command);
         let counted = match &command {
-            Command::Commit(..) | Command::PassLedgers(_) | Command::PassDays(_) => false,
+            Command::Commit(..) | Command::PassLedgers(_) | Command::PassDays(_) | Command::PassYears => {
+                false
+            }
             _ => went,
         };
         assert_eq!(scene.names.revision(), before + u64::from(counted), "after {command:?}");
@@ -85,6 +95,7 @@ pub fn explore(build: Build, bytes: &[u8]) {
             Command::Register { name, years, .. } | Command::Renew(_, name, years) if went => {
                 scene.fee(name) * i128::from(*years)
             }
+            Command::RegisterAgain(_, name) if went => scene.fee(&Name::Usual(*name)),
             Command::Collect(amount) if went => -i128::from(*amount),
             _ => 0,
         };
@@ -100,7 +111,7 @@ impl Scene {
 
     fn name(&self, name: &Name) -> String {
         match name {
-            Name::Usual(index) => self.text(LABELS[usize::from(*index) % LABELS.len()]),
+            Name::Usual(Usual(index)) => self.text(LABELS[usize::from(*index) % LABELS.len()]),
             Name::Any(prototype) => String::from_val(self.env(), prototype),
         }
     }
@@ -130,6 +141,10 @@ impl Scene {
                 let (owner, target) = (self.who(*owner), self.who(*target));
                 let salt = reveal.then(|| self.salt());
                 done(names.try_register(&owner, &self.name(name), &target, &u32::from(*years), &salt))
+            }
+            Command::RegisterAgain(owner, name) => {
+                let owner = self.who(*owner);
+                done(names.try_register(&owner, &self.name(&Name::Usual(*name)), &owner, &1, &None))
             }
             Command::Renew(payer, name, years) => {
                 done(names.try_renew(&self.who(*payer), &self.name(name), &u32::from(*years)))
@@ -164,8 +179,8 @@ impl Scene {
             Command::Unpause => done(names.try_unpause()),
             Command::Configure { grace, per_owner, commit_reveal } => {
                 let changed = Config {
-                    grace: u64::from(*grace),
-                    per_owner: u32::from(*per_owner),
+                    grace: u64::from(*grace) * DAY,
+                    per_owner: u32::from(*per_owner % 4),
                     commit_reveal: *commit_reveal,
                     ..names.config()
                 };
@@ -176,7 +191,11 @@ impl Scene {
                 true
             }
             Command::PassDays(days) => {
-                self.bed.pass(u64::from(*days % 500) * 86_400);
+                self.bed.pass(u64::from(*days) * DAY);
+                true
+            }
+            Command::PassYears => {
+                self.bed.pass(2 * YEAR);
                 true
             }
         }
@@ -184,52 +203,50 @@ impl Scene {
 
     fn check(&self, after: &Command) {
         let now = self.bed.now();
-        let mut labels = BTreeSet::new();
-        let mut serials = BTreeSet::new();
-        for slot in 0..self.names.count() {
-            let record: NameRecord = self.stored(DataKey::Slot(slot)).expect("slots are never removed");
-            assert!(labels.insert(record.label.to_string()), "a label twice, after {after:?}");
-            assert!(serials.insert(record.serial), "a serial twice, after {after:?}");
-            let entry: LabelEntry = self.stored(DataKey::Label(record.label.clone())).expect("labels stay");
-            assert_eq!(entry.slot, Some(slot), "after {after:?}");
-            assert!(record.expires_at <= now + 5 * YEAR, "after {after:?}");
-
-            let live = now < record.expires_at;
-            let lapsed = now >= record.expires_at + record.grace;
-            assert!(lapsed || !entry.reserved, "a reserved name with an owner, after {after:?}");
+        let keys: std::vec::Vec<_> = (0..KEYS).map(|who| self.who(Who(who))).collect();
+        let count = self.names.count();
+        let records = self.env().as_contract(&self.names.address, || {
+            let storage = self.env().storage().persistent();
+            let held = |who: &Address| -> Vec<u32> {
+                storage.get(&DataKey::Owner(who.clone())).unwrap_or(Vec::new(self.env()))
+            };
+            let record = |slot| -> NameRecord { storage.get(&DataKey::Slot(slot)).expect("never removed") };
+            let records: std::vec::Vec<_> = (0..count).map(record).collect();
+            assert!(!storage.has(&DataKey::Slot(count)), "after {after:?}");
+            for (slot, record) in (0..).zip(&records) {
+                let entry: LabelEntry =
+                    storage.get(&DataKey::Label(record.label.clone())).expect("labels stay");
+                assert_eq!(entry.slot, Some(slot), "after {after:?}");
+                assert!(record.expires_at <= now + 5 * YEAR, "after {after:?}");
+                let lapsed = now >= record.expires_at + record.grace;
+                assert!(lapsed || !entry.reserved, "a reserved name with an owner, after {after:?}");
+                for who in &keys {
+                    let times = held(who).iter().filter(|held| *held == slot).count();
+                    let owns = *who == record.owner;
+                    assert!(times <= usize::from(owns), "two owners, after {after:?}");
+                    assert!(
+                        lapsed || times == usize::from(owns),
+                        "an owner without the name, after {after:?}"
+                    );
+                }
+            }
+            records
+        });
+        let labels: BTreeSet<_> = records.iter().map(|record| record.label.to_string()).collect();
+        let serials: BTreeSet<_> = records.iter().map(|record| record.serial).collect();
+        assert_eq!((labels.len(), serials.len()), (records.len(), records.len()), "after {after:?}");
+        for record in records {
+            let resolves = now < record.expires_at && record.suspended.is_none();
             let resolved =
                 self.names.try_resolve(&record.label).ok().map(|target| target.expect("an address"));
-            let expected = record.target.clone().filter(|_| live && record.suspended.is_none());
-            assert_eq!(resolved, expected, "after {after:?}");
+            assert_eq!(resolved, record.target.filter(|_| resolves), "after {after:?}");
             assert_eq!(self.names.domains(&record.label).len(), record.domains, "after {after:?}");
-
-            for who in 0..KEYS {
-                let who = self.who(Who(who));
-                let holds = self.held(&who).contains(slot);
-                assert!(!holds || who == record.owner, "two owners, after {after:?}");
-                assert!(lapsed || holds || who != record.owner, "an owner without the name, after {after:?}");
+        }
+        for who in &keys {
+            if let Some(name) = self.names.primary(who) {
+                assert_eq!(self.names.resolve(&name), *who, "after {after:?}");
             }
         }
-        let count = self.names.count();
-        assert!(self.stored::<NameRecord>(DataKey::Slot(count)).is_none(), "after {after:?}");
-        for who in 0..KEYS {
-            let who = self.who(Who(who));
-            assert!(self.held(&who).len() <= 64);
-            if let Some(name) = self.names.primary(&who) {
-                assert_eq!(self.names.resolve(&name), who, "after {after:?}");
-            }
-        }
-    }
-
-    fn held(&self, owner: &Address) -> Vec<u32> {
-        self.stored(DataKey::Owner(owner.clone())).unwrap_or(Vec::new(self.env()))
-    }
-
-    fn stored<T: soroban_sdk::TryFromVal<soroban_sdk::Env, soroban_sdk::Val>>(
-        &self,
-        key: DataKey,
-    ) -> Option<T> {
-        self.env().as_contract(&self.names.address, || self.env().storage().persistent().get(&key))
     }
 }
 
