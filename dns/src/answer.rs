@@ -17,6 +17,7 @@ use hickory_proto::rr::rdata::HINFO;
 use hickory_proto::rr::{RData, Record, RecordType};
 use tunnler_protocol::time::UnixMillis;
 
+use crate::dnssec::denial::Denial;
 use crate::snapshot::{Footing, Snapshot};
 use crate::wire::{Query, Reply};
 use crate::zone::{Node, ZoneView};
@@ -29,6 +30,19 @@ mod ttl {
     pub const INFRASTRUCTURE: u32 = 3600;
     pub const NEGATIVE: u32 = 10;
 }
+
+/// Every type that a node of the zone can hold, but those that DNSSEC adds.
+const TYPES: [RecordType; 9] = [
+    RecordType::A,
+    RecordType::NS,
+    RecordType::SOA,
+    RecordType::TXT,
+    RecordType::AAAA,
+    RecordType::SRV,
+    RecordType::DNSKEY,
+    RecordType::HTTPS,
+    RecordType::CAA,
+];
 
 /// What a node holds of one type.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,27 +83,39 @@ pub fn answer(query: &Query, snapshot: &Snapshot, moment: Moment) -> Reply {
     let lookup = Lookup { snapshot, zone, moment, owner };
     let wanted = query.question.query_type();
     let mut reply = Reply::to(query);
-    match lookup.find(&node, wanted) {
+    let denial = match lookup.find(&node, wanted) {
         Found::Records(records) => {
             if wanted == RecordType::NS {
                 reply.additionals = apex::glue(zone);
             }
             reply.answers = records;
-        }
-        Found::Nothing => reply.authorities.push(apex::negative_soa(zone)),
-        Found::NoSuchName => {
-            reply.code = ResponseCode::NXDomain;
-            reply.authorities.push(apex::negative_soa(zone));
+            return reply;
         }
         Found::Unknown => return Reply::error(query, ResponseCode::ServFail),
+        Found::Nothing => Denial::NoData(lookup.types(&node)),
+        Found::NoSuchName => Denial::NoSuchName,
+    };
+    if denial == Denial::NoSuchName && !lookup.denies_compactly(query) {
+        reply.code = ResponseCode::NXDomain;
+    }
+    reply.authorities.push(apex::negative_soa(zone));
+    if lookup.is_signed_for(query) {
+        let Some(nsec) = denial.nsec(owner, ttl::NEGATIVE) else {
+            return Reply::error(query, ResponseCode::ServFail);
+        };
+        reply.authorities.push(nsec);
     }
     reply
 }
 
 impl Lookup<'_> {
     fn find(&self, node: &Node, wanted: RecordType) -> Found {
-        if wanted == RecordType::ANY {
-            return self.find_any(node);
+        match wanted {
+            RecordType::ANY => return self.find_any(node),
+            RecordType::NSEC | RecordType::RRSIG if !self.snapshot.keys.is_empty() => {
+                return self.find_nsec(node);
+            }
+            _ => {}
         }
         match node {
             Node::Apex => apex::find(self, wanted),
@@ -115,6 +141,34 @@ impl Lookup<'_> {
             }
             other => other,
         }
+    }
+
+    /// The NSEC of a node, also for RRSIG: one signature stands for all (RFC 8482, section 3).
+    fn find_nsec(&self, node: &Node) -> Found {
+        match self.find(node, RecordType::HINFO) {
+            Found::Nothing => {
+                let nsec = Denial::NoData(self.types(node)).nsec(self.owner, ttl::NEGATIVE);
+                nsec.map_or(Found::Unknown, |nsec| Found::Records(vec![nsec]))
+            }
+            other => other,
+        }
+    }
+
+    /// The types that a node holds now. What cannot be known counts as held: better not proven absent.
+    fn types(&self, node: &Node) -> Vec<RecordType> {
+        let held =
+            |wanted: &RecordType| matches!(self.find(node, *wanted), Found::Records(_) | Found::Unknown);
+        if self.snapshot.keys.is_empty() { Vec::new() } else { TYPES.into_iter().filter(held).collect() }
+    }
+
+    fn is_signed_for(&self, query: &Query) -> bool {
+        !self.snapshot.keys.is_empty() && query.edns.is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// Whether a name that is not there is told as NOERROR with NXNAME: to validators, unless they ask for the code
+    /// (RFC 9824, sections 3.1 and 5).
+    fn denies_compactly(&self, query: &Query) -> bool {
+        self.is_signed_for(query) && query.edns.is_some_and(|edns| !edns.compact_ok)
     }
 
     /// Whether names can be answered at all: something is known of who is live, and the chain's word is not too old.

@@ -4,6 +4,7 @@
 mod ask;
 mod config;
 mod run;
+mod zone_keys;
 
 pub use config::ConfigError;
 
@@ -25,6 +26,14 @@ pub struct Arguments {
 enum Command {
     /// Serve the zone.
     Run(RunArguments),
+    /// Make, show and roll over the zone's DNSSEC keys.
+    Keys {
+        /// Directory with the zone's keys; every server of the zone needs a copy
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        #[command(subcommand)]
+        step: zone_keys::Step,
+    },
     /// Say why a name is answered as it is; asks a running server's admin listener.
     Explain {
         /// The name, for example mynode.tunnel.example
@@ -65,6 +74,9 @@ struct RunArguments {
     /// Serve names from chain state at most this many hours old
     #[arg(long, value_name = "HOURS")]
     staleness: Option<u64>,
+    /// Directory with the zone's keys (`tunnler-dns keys`); without it the zone is not signed
+    #[arg(long, value_name = "DIR")]
+    zone_keys: Option<PathBuf>,
 }
 
 /// Runs the program and returns its exit code.
@@ -72,6 +84,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Keys { dir, step } => zone_keys::run(&dir, step),
         Command::Explain { name, admin } => ask::explain(&name, admin),
     };
     match outcome {
@@ -95,6 +108,9 @@ enum Failure {
     /// The chain cannot be followed.
     #[error(transparent)]
     Chain(#[from] tunnler_chain::ChainError),
+    /// The zone's keys cannot be used.
+    #[error(transparent)]
+    ZoneKeys(#[from] crate::dnssec::keys::KeyError),
     /// No thread or signal handler to be had.
     #[error("{0}")]
     System(#[from] std::io::Error),
@@ -107,7 +123,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
-            Self::Server(_) | Self::Chain(_) | Self::System(_) | Self::NoAnswer(_) => 1,
+            Self::Server(_) | Self::Chain(_) | Self::ZoneKeys(_) | Self::System(_) | Self::NoAnswer(_) => 1,
         }
     }
 }

@@ -7,13 +7,17 @@ use std::time::Duration;
 use tunnler_protocol::SecretKey;
 use tunnler_protocol::address::Address;
 use tunnler_protocol::directory::{
-    AccountHosts, AddressPolicy, Directory, Heartbeat, NameRecord, Relay, RelayStatus, ZoneConfig, ZoneServer,
+    AccountHosts, AcmeIdentity, AddressPolicy, Directory, Heartbeat, NameRecord, Relay, RelayStatus,
+    ZoneConfig, ZoneServer,
 };
 use tunnler_protocol::instance::InstanceId;
+use tunnler_protocol::live::{Hearing, Session};
 use tunnler_protocol::presence::{Claims, Presence, Service, ServiceKind, TlsMode};
 use tunnler_protocol::time::{LedgerTime, UnixMillis, UnixSeconds};
 
-use crate::snapshot::Terms;
+use crate::dnssec::keys::ZoneKeys;
+use crate::snapshot::{Changes, Client, Footing, Snapshot, Terms};
+use crate::zone::ZoneView;
 
 pub const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 pub const ZONE: &str = "tunnel.example";
@@ -120,4 +124,45 @@ pub fn claims_at(now: UnixMillis, n: u8, names: &[&str], relays: &[u8]) -> Claim
 
 pub fn signed(n: u8, claims: Claims) -> Arc<Presence> {
     Arc::new(claims.sign(&key(n)).unwrap())
+}
+
+/// A world with one of everything, as of `now`: `mynode` live at relays 1 and 2, `offline` registered only, a TCP
+/// service, challenges, an ACME account, and the zone's `keys`.
+pub fn showcase(now: UnixMillis, keys: ZoneKeys) -> Snapshot {
+    let account_with = |path: &str| AcmeIdentity {
+        issuer: "letsencrypt.org".into(),
+        account: format!("https://ca.example/{path}"),
+    };
+    let relays = [1, 2].map(|n| Relay {
+        ipv6: Some([0x2600, u16::from(n), 0, 0, 0, 0, 0, 1].into()),
+        acme: Some(account_with(&n.to_string())),
+        heartbeat: Some(Heartbeat { at: now.seconds(), load: 0 }),
+        ..relay(n)
+    });
+    let mut directory = directory(relays, [name("mynode", 101), name("offline", 102)]);
+    directory.ledger.closed_at = now.seconds();
+    for record in directory.names.values_mut() {
+        Arc::make_mut(record).expires_at = now.seconds().plus(Duration::from_secs(86_400));
+    }
+    let mut claims = claims_at(now, 101, &["mynode"], &[1, 2]);
+    let ssh = Service {
+        name: "ssh".parse().unwrap(),
+        kind: ServiceKind::Tcp,
+        tls: TlsMode::Pass,
+        port: Some(20_022),
+    };
+    claims.services.push(ssh);
+    // Long enough not to fit in a datagram.
+    claims.acme = (101..105).map(|n| account_with(&format!("{}{n}", "x".repeat(150)))).collect();
+    claims.txt.insert("mynode.tunnel.example".parse().unwrap(), vec!["A".repeat(43), "B".repeat(43)]);
+    let sessions = [1, 2].map(|n| (address(n), claims.ins, Session::Attached)).to_vec();
+    let client = Client { presences: vec![signed(101, claims)], sessions };
+    let changes = Changes {
+        clients: [(address(101), Some(client))].into(),
+        hearings: Some([1, 2].map(|n| (address(n), Hearing::Complete)).into()),
+        failing: None,
+        keys: Some(Arc::new(keys)),
+    };
+    let zone = Arc::new(ZoneView::new(Arc::new(directory)));
+    Snapshot::empty(TERMS).with(Some(zone), Footing::Synced, changes)
 }

@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod cli;
 pub mod clock;
+pub mod dnssec;
 pub mod feed;
 pub mod http;
 pub mod serve;

@@ -2,7 +2,7 @@
 //! it is parsed, and none can take the server down.
 
 pub mod limit;
-mod responder;
+pub mod responder;
 mod tally;
 mod tcp;
 mod udp;
@@ -10,7 +10,8 @@ mod udp;
 pub use responder::Responder;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -83,10 +84,18 @@ impl Bound {
 
     /// Serves until `stop`; the tasks are `tasks`' to wait for.
     pub fn serve(self, responder: &Arc<Responder>, tasks: &TaskTracker, stop: &CancellationToken) {
+        let (signing, jobs) = sync_channel(udp::SIGNING_QUEUE);
+        let jobs = Arc::new(Mutex::new(jobs));
         for socket in self.udp {
-            let (responder, stop) = (responder.clone(), stop.clone());
-            tasks.spawn_blocking(move || udp::work(&socket, &responder, &stop));
+            let (answering, stop, signing) = (responder.clone(), stop.clone(), signing.clone());
+            let socket = Arc::new(socket);
+            tasks.spawn_blocking(move || udp::work(&socket, &answering, &signing, &stop));
+            let (answering, jobs) = (responder.clone(), jobs.clone());
+            tasks.spawn_blocking(move || udp::sign(&jobs, &answering));
         }
         tasks.spawn(tcp::accept(self.tcp, responder.clone(), stop.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests;

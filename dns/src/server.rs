@@ -13,14 +13,16 @@ use tunnler_protocol::SecretKey;
 use tunnler_protocol::directory::Directory;
 
 use crate::clock;
+use crate::dnssec::keys::{KeyError, ZoneKeys};
+use crate::dnssec::rollover;
 use crate::feed::{self, Dialer};
 use crate::http::{self, HttpError};
 use crate::serve::limit::Rate;
 use crate::serve::{BindError, Bound, Responder};
 use crate::snapshot::{Snapshot, Terms};
-use crate::state::State;
 use crate::state::store::{Store, StoreError};
 use crate::state::task::{self, Ends, QUEUE, Shared};
+use crate::state::{Event, State};
 
 /// Everything a server needs to know, validated.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Where presences are kept over restarts; `None` keeps nothing.
     pub state: Option<PathBuf>,
+    /// Directory with the zone's keys; `None` leaves the zone unsigned.
+    pub zone_keys: Option<PathBuf>,
     /// Renders metrics, if they are recorded.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -57,6 +61,9 @@ pub enum ServerError {
     /// The state directory.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The zone's keys.
+    #[error(transparent)]
+    ZoneKeys(#[from] KeyError),
 }
 
 /// A running server. Dropping it stops its tasks; [`shutdown`](Self::shutdown) also waits for them.
@@ -87,7 +94,10 @@ impl Server {
             Some(dir) => Store::open(dir).map(|(store, restored)| (Some(store), restored))?,
             None => (None, Vec::new()),
         };
-        let state = State::new(config.terms, restored, clock::now());
+        let mut state = State::new(config.terms, restored, clock::now());
+        if let Some(dir) = &config.zone_keys {
+            state.handle(Event::Keys(Arc::new(ZoneKeys::load(dir)?)), clock::now());
+        }
         let shared: Shared = Arc::new(ArcSwap::from_pointee(Snapshot::empty(config.terms)));
         let (events, received) = mpsc::channel(QUEUE);
         let (subscribe, subscriptions) = watch::channel(Vec::new());
@@ -97,6 +107,9 @@ impl Server {
         tasks.spawn(task::run(state, ends, store, stop.clone()));
         let dialer = Arc::new(Dialer::new(config.key, shared.clone()));
         tasks.spawn(feed::follow(dialer, subscriptions, shared.clone(), events.clone(), stop.clone()));
+        if let Some(dir) = config.zone_keys {
+            tasks.spawn(rollover::follow(dir, events.clone(), stop.clone()));
+        }
         let server = Self {
             dns: bound.iter().map(Bound::address).collect(),
             admin: admin.as_ref().map(http::Bound::address),

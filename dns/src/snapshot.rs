@@ -13,6 +13,7 @@ use tunnler_protocol::live::{Attachment, Hearing, Probe, Session, Witness};
 use tunnler_protocol::presence::{Claims, Presence};
 use tunnler_protocol::time::{UnixMillis, UnixSeconds};
 
+use crate::dnssec::keys::ZoneKeys;
 use crate::zone::ZoneView;
 
 const SHARDS: usize = 256;
@@ -51,6 +52,8 @@ pub struct Snapshot {
     pub zone: Option<Arc<ZoneView>>,
     /// Whether absence can be told.
     pub footing: Footing,
+    /// The zone's keys; none means that it is not signed.
+    pub keys: Arc<ZoneKeys>,
     clients: Vec<Arc<HashMap<Address, Arc<Client>>>>,
     hearings: Arc<HashMap<Address, Hearing>>,
     failing: Arc<HashSet<Address>>,
@@ -74,6 +77,8 @@ pub struct Changes {
     pub hearings: Option<HashMap<Address, Hearing>>,
     /// Relays that fail our probe, if that changed.
     pub failing: Option<HashSet<Address>>,
+    /// The zone's keys, if they changed.
+    pub keys: Option<Arc<ZoneKeys>>,
 }
 
 impl Snapshot {
@@ -83,6 +88,7 @@ impl Snapshot {
             terms,
             zone: None,
             footing: Footing::Unsynced,
+            keys: Arc::default(),
             clients: vec![Arc::default(); SHARDS],
             hearings: Arc::default(),
             failing: Arc::default(),
@@ -104,6 +110,9 @@ impl Snapshot {
         }
         if let Some(failing) = changes.failing {
             next.failing = Arc::new(failing);
+        }
+        if let Some(keys) = changes.keys {
+            next.keys = keys;
         }
         next
     }

@@ -18,6 +18,7 @@ use tunnler_protocol::presence::Presence;
 use tunnler_protocol::time::UnixMillis;
 
 use crate::clock::Now;
+use crate::dnssec::keys::ZoneKeys;
 use crate::snapshot::{Changes, Client, Footing, Snapshot, Terms};
 use crate::zone::ZoneView;
 
@@ -39,6 +40,8 @@ pub enum Event {
     Presence(Arc<Presence>, Source),
     /// Our probe of a relay changed its mind.
     Probe(Address, Probe),
+    /// The zone's keys changed.
+    Keys(Arc<ZoneKeys>),
 }
 
 /// A feed to read. Another generation means: start over.
@@ -58,6 +61,7 @@ pub struct State {
     generations: u64,
     failing: HashSet<Address>,
     failing_changed: bool,
+    new_keys: Option<Arc<ZoneKeys>>,
     zone: Option<Arc<ZoneView>>,
     restored: bool,
     dirty: HashSet<Address>,
@@ -81,6 +85,7 @@ impl State {
             generations: 0,
             failing: HashSet::new(),
             failing_changed: false,
+            new_keys: None,
             zone: None,
             dirty,
             unsaved: Vec::new(),
@@ -107,6 +112,7 @@ impl State {
             }
             Event::Probe(relay, Probe::Fails) => self.failing_changed |= self.failing.insert(relay),
             Event::Probe(relay, Probe::Serves) => self.failing_changed |= self.failing.remove(&relay),
+            Event::Keys(keys) => self.new_keys = Some(keys),
         }
     }
 
@@ -142,6 +148,7 @@ impl State {
             && same_hearings
             && footing == self.published.footing
             && !self.failing_changed
+            && self.new_keys.is_none()
         {
             return None;
         }
@@ -150,6 +157,7 @@ impl State {
             clients: dirty.into_iter().map(|client| (client, self.client(&client))).collect(),
             hearings: (!same_hearings).then_some(hearings),
             failing: std::mem::take(&mut self.failing_changed).then(|| self.failing.clone()),
+            keys: self.new_keys.take(),
         };
         self.published = Arc::new(self.published.with(self.zone.clone(), footing, changes));
         Some(self.published.clone())

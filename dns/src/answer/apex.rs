@@ -25,6 +25,10 @@ pub(super) fn find(lookup: &Lookup<'_>, wanted: RecordType) -> Found {
                 servers.map(|server| RData::NS(NS(dns_name(&server.host)))).collect(),
             )
         }
+        RecordType::DNSKEY => {
+            let keys = lookup.snapshot.keys.iter();
+            lookup.found(ttl::INFRASTRUCTURE, keys.map(|key| RData::from(key.dnskey.clone())).collect())
+        }
         RecordType::CAA => lookup.found(ttl::INFRASTRUCTURE, caa::deny_all()),
         _ => Found::Nothing,
     }

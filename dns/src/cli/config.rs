@@ -67,6 +67,7 @@ struct RawConfig {
     http: Option<SocketAddr>,
     rate: Option<u32>,
     staleness: Option<u64>,
+    zone_keys: Option<PathBuf>,
 }
 
 /// What `run` runs.
@@ -112,6 +113,7 @@ pub(super) fn resolve(arguments: RunArguments) -> Result<Run, ConfigError> {
         admin: Some(admin.unwrap_or_else(|| DEFAULT_ADMIN.parse().expect("a socket address"))),
         http: arguments.http.or(raw.http),
         state: Some(state.clone()),
+        zone_keys: arguments.zone_keys.or(raw.zone_keys),
         metrics: None,
     };
     Ok(Run { network, state, server })

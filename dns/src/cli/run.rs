@@ -1,11 +1,13 @@
 //! `tunnler-dns run`: the chain reader and the server, until a signal.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tunnler_chain::{Chain, ChainConfig, FollowedNames};
+use tunnler_protocol::address::Address;
 
 use super::{Failure, RunArguments, config};
 use crate::Server;
@@ -16,7 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
     let run = config::resolve(arguments)?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(run))
 }
 
@@ -35,24 +41,37 @@ async fn serve(run: config::Run) -> Result<(), Failure> {
     for dns in server.dns_addresses() {
         tracing::info!(%dns, key = %address, "serving");
     }
-    if let Err(error) = chain.wait_ready(PATIENCE).await {
-        tracing::warn!(%error, "answering SERVFAIL until the chain is read");
-    } else if let Some(directory) = handle.directory() {
-        let listed = directory.zone.servers.iter().any(|server| server.key == address);
-        if !listed {
-            tracing::warn!(
-                key = %address,
-                "the zone does not list this key among its servers: relays may refuse their feeds when they are busy"
-            );
+    let stopped = async {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
         }
-        tracing::info!(zone = %directory.zone.zone, names = directory.names.len(), "zone loaded");
-    }
+    };
+    let watching = async {
+        introduce(&chain, address).await;
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+        () = stopped => {}
+        () = watching => {}
     }
     tracing::info!("stopping");
     server.shutdown().await;
     chain.shutdown().await;
     Ok(())
+}
+
+/// Says in the log what zone this is, or what keeps it from being read.
+async fn introduce(chain: &Chain, key: Address) {
+    let directory = match chain.wait_ready(PATIENCE).await {
+        Ok(directory) => directory,
+        Err(error) => {
+            tracing::warn!(%error, "answering SERVFAIL until the chain is read");
+            return;
+        }
+    };
+    tracing::info!(zone = %directory.zone.zone, names = directory.names.len(), "zone loaded");
+    if !directory.zone.servers.iter().any(|server| server.key == key) {
+        tracing::warn!(%key, "the zone does not list this key among its servers: busy relays may refuse their feeds");
+    }
 }

@@ -9,11 +9,11 @@ use metrics::Counter;
 pub enum Transport {
     /// One datagram.
     Udp,
-    /// A stream.
-    Tcp,
+    /// A message of a stream: TCP or TLS.
+    Stream,
 }
 
-const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
+const TRANSPORTS: [&str; 2] = ["udp", "stream"];
 const TYPES: [&str; 13] =
     ["A", "AAAA", "ANY", "CAA", "CNAME", "DNSKEY", "DS", "HTTPS", "NS", "SOA", "SRV", "TXT", "other"];
 const OUTCOMES: [&str; 8] =

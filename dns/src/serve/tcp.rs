@@ -33,10 +33,11 @@ pub(super) async fn accept(listener: TcpListener, responder: Arc<Responder>, sto
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match slots.take(Prefix::of(peer.ip())) {
                     Some(slot) => {
+                        let prefix = Prefix::of(peer.ip());
                         let responder = responder.clone();
                         connections.spawn(async move {
                             let _slot = slot;
-                            let _ = timeout(LIFE, converse(stream, &responder)).await;
+                            let _ = timeout(LIFE, converse(stream, &responder, prefix)).await;
                         });
                     }
                     None => metrics::counter!("tunnler_dns_tcp_refused_total").increment(1),
@@ -49,7 +50,7 @@ pub(super) async fn accept(listener: TcpListener, responder: Arc<Responder>, sto
 }
 
 /// Answers queries until the other end is done, too slow, or not speaking DNS.
-async fn converse(mut stream: TcpStream, responder: &Responder) -> std::io::Result<()> {
+async fn converse(mut stream: TcpStream, responder: &Responder, prefix: Prefix) -> std::io::Result<()> {
     let mut buffer = vec![0; 512];
     loop {
         let length = usize::from(timeout(IDLE, stream.read_u16()).await??);
@@ -58,7 +59,7 @@ async fn converse(mut stream: TcpStream, responder: &Responder) -> std::io::Resu
         }
         buffer.resize(length, 0);
         timeout(IDLE, stream.read_exact(&mut buffer)).await??;
-        let Some(answer) = responder.stream(&buffer) else { return Ok(()) };
+        let Some(answer) = responder.stream(&buffer, prefix) else { return Ok(()) };
         let mut framed = Vec::with_capacity(answer.len() + 2);
         framed.extend_from_slice(&u16::try_from(answer.len()).unwrap_or(0).to_be_bytes());
         framed.extend_from_slice(&answer);

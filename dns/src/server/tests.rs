@@ -41,6 +41,7 @@ fn config(state: Option<PathBuf>) -> Config {
         admin: Some(local),
         http: Some(local),
         state,
+        zone_keys: None,
         metrics: None,
     }
 }

@@ -5,6 +5,7 @@ use hickory_proto::rr::{DNSClass, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::Reply;
+use crate::dnssec::denial::NXNAME;
 
 const HEADER: usize = 12;
 /// Most additional records a query needs: OPT, TSIG, and one to spare.
@@ -94,8 +95,8 @@ pub fn receive(packet: &[u8]) -> Received {
     }
     match query.question.query_type {
         RecordType::AXFR | RecordType::IXFR => error(ResponseCode::Refused),
-        // OPT and TSIG are not data that can be asked for; nor is the type 0.
-        RecordType::OPT | RecordType::TSIG | RecordType::ZERO => error(ResponseCode::FormErr),
+        // Not data that can be asked for; for NXNAME see RFC 9824, section 3.5.
+        RecordType::OPT | RecordType::TSIG | RecordType::ZERO | NXNAME => error(ResponseCode::FormErr),
         _ => Received::Query(query),
     }
 }

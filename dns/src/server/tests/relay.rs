@@ -171,6 +171,8 @@ async fn speak(stream: TcpStream, acceptor: TlsAcceptor, held: Arc<Held>) -> any
     }
     let tls = acceptor.accept(stream).await?;
     let exporter = Exporter(tls.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None)?);
+    // The type is tungstenite's.
+    #[allow(clippy::result_large_err)]
     let protocol = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
         assert_eq!(request.uri().path(), feed::PATH);
         assert_eq!(request.headers()["sec-websocket-protocol"], feed::SUBPROTOCOL);

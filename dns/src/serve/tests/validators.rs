@@ -1,0 +1,190 @@
+//! Every kind of answer validated by two independent resolvers: unbound and delv (BIND).
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+
+use super::*;
+use crate::fixture::address;
+
+/// What a validating resolver should say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    Records(usize),
+    /// Compact denial makes these two look alike to a resolver that does not know NXNAME.
+    Denied,
+}
+
+fn cases() -> Vec<(String, RecordType, Expected)> {
+    use Expected::{Denied, Records};
+    use RecordType::*;
+    let relay = format!("{}.relay", address(1).label());
+    let account = address(103).label();
+    let mut cases: Vec<(&str, RecordType, Expected)> = vec![
+        ("", SOA, Records(1)),
+        ("", NS, Records(2)),
+        ("", DNSKEY, Records(1)),
+        ("", CAA, Records(2)),
+        ("", A, Denied),
+        ("", TXT, Denied),
+        ("", MX, Denied),
+        ("mynode", A, Records(2)),
+        ("mynode", AAAA, Records(2)),
+        ("mynode", HTTPS, Records(1)),
+        ("mynode", CAA, Records(8)),
+        ("mynode", TXT, Denied),
+        ("mynode", MX, Denied),
+        ("mynode", SRV, Denied),
+        ("ssh.mynode", A, Records(2)),
+        ("ssh.mynode", HTTPS, Denied),
+        ("ftp.mynode", A, Denied),
+        ("_acme-challenge.mynode", TXT, Records(2)),
+        ("_acme-challenge.mynode", A, Denied),
+        ("_tunnler.mynode", TXT, Records(2)),
+        ("_tcp.mynode", SRV, Denied),
+        ("_ssh._tcp.mynode", SRV, Records(1)),
+        ("_ssh._tcp.mynode", A, Denied),
+        ("offline", A, Denied),
+        ("offline", CAA, Denied),
+        ("nobody", A, Denied),
+        ("nobody", TXT, Denied),
+        ("deep.under.nobody", AAAA, Denied),
+        ("relay", A, Denied),
+        ("ns", TXT, Denied),
+        ("ns1", A, Records(1)),
+        ("b.ns", AAAA, Records(1)),
+        ("b.ns", TXT, Denied),
+    ];
+    cases.extend([(&*relay, A, Records(1)), (&*relay, CAA, Records(2)), (&*relay, TXT, Denied)]);
+    cases.push((&*account, A, Denied));
+    cases.extend(
+        [A, AAAA, NS, SOA, TXT, CAA, HTTPS, SRV, DS, DNSKEY, MX, PTR].map(|wanted| ("void", wanted, Denied)),
+    );
+    let full = |name: &str| {
+        if name.is_empty() { format!("{}.", fixture::ZONE) } else { format!("{name}.{}.", fixture::ZONE) }
+    };
+    cases.into_iter().map(|(name, wanted, expected)| (full(name), wanted, expected)).collect()
+}
+
+struct Unbound(Child);
+
+impl Drop for Unbound {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Unbound with the zone as a stub and one trust anchor.
+fn unbound(dir: &Path, zone: SocketAddr, anchor: &str) -> (Unbound, SocketAddr) {
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = format!(
+        "server:\n interface: 127.0.0.1@{port}\n do-daemonize: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n \
+         directory: \"{dir}\"\n use-syslog: no\n max-udp-size: 4096\n logfile: \"\"\n do-ip6: no\n do-not-query-localhost: no\n \
+         module-config: \"validator iterator\"\n trust-anchor: \"{anchor}\"\n num-threads: 1\n\
+         remote-control:\n control-enable: no\n\
+         stub-zone:\n name: \"{zone_name}\"\n stub-addr: {ip}@{stub}\n",
+        port = free.port(),
+        dir = dir.display(),
+        zone_name = fixture::ZONE,
+        ip = zone.ip(),
+        stub = zone.port(),
+    );
+    let path = dir.join("unbound.conf");
+    std::fs::write(&path, config).unwrap();
+    let program = ["/usr/sbin/unbound", "unbound"].into_iter().find(|program| Path::new(program).exists());
+    let child = Command::new(program.unwrap_or("unbound"))
+        .arg("-d")
+        .arg("-c")
+        .arg(&path)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("unbound is installed (apt-get install unbound)");
+    (Unbound(child), free)
+}
+
+fn resolve(resolver: SocketAddr, owner: &str, wanted: RecordType) -> Option<Message> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(resolver).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut query = Message::new(4, MessageType::Query, OpCode::Query);
+    query.metadata.recursion_desired = true;
+    query.metadata.authentic_data = true;
+    query.add_query(Query::query(Name::from_ascii(owner).unwrap(), wanted));
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096);
+    query.set_edns(edns);
+    socket.send(&query.to_vec().unwrap()).ok()?;
+    let mut buffer = [0; 4096];
+    let length = socket.recv(&mut buffer).ok()?;
+    Message::from_vec(&buffer[..length]).ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unbound_validates_every_kind_of_answer() {
+    let keys = ZoneKeys::ephemeral();
+    let zone: Name = format!("{}.", fixture::ZONE).parse().unwrap();
+    let anchor = format!("{zone} DS {}", keys.iter().next().unwrap().ds(&zone).unwrap());
+    let served = serve(keys, Rate::Unlimited).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (_unbound, resolver) = unbound(dir.path(), served.address, &anchor);
+    let patience = Instant::now() + Duration::from_secs(20);
+    tokio::task::spawn_blocking(move || {
+        for (owner, wanted, expected) in cases() {
+            let answer = loop {
+                match resolve(resolver, &owner, wanted) {
+                    Some(answer) => break answer,
+                    None => assert!(Instant::now() < patience, "unbound does not answer {owner} {wanted}"),
+                }
+            };
+            let what = format!("{owner} {wanted}: {answer}");
+            assert_ne!(answer.metadata.response_code, ResponseCode::ServFail, "bogus: {what}");
+            assert!(answer.metadata.authentic_data, "not validated: {what}");
+            match expected {
+                Expected::Records(count) => assert_eq!(answer.answers.len(), count, "{what}"),
+                Expected::Denied => assert!(answer.answers.is_empty(), "{what}"),
+            }
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delv_validates_every_kind_of_answer() {
+    let keys = ZoneKeys::ephemeral();
+    let key = keys.iter().next().unwrap().dnskey.to_string();
+    let [flags, protocol, algorithm, public]: [&str; 4] =
+        key.split_whitespace().collect::<Vec<_>>().try_into().unwrap();
+    let anchor = format!(
+        "trust-anchors {{ {}. static-key {flags} {protocol} {algorithm} \"{public}\"; }};\n",
+        fixture::ZONE
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("anchor");
+    std::fs::write(&path, anchor).unwrap();
+    let served = serve(keys, Rate::Unlimited).await;
+    for (owner, wanted, expected) in cases() {
+        let output = tokio::process::Command::new("delv")
+            .arg("@127.0.0.1")
+            .args(["-p", &served.address.port().to_string()])
+            .arg("-a")
+            .arg(&path)
+            .arg(format!("+root={}", fixture::ZONE))
+            .args([&owner, &wanted.to_string()])
+            .output()
+            .await
+            .expect("delv is installed (apt-get install bind9-dnsutils)");
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let validated = match expected {
+            Expected::Records(_) => text.contains("; fully validated"),
+            Expected::Denied => text.contains("; negative response, fully validated"),
+        };
+        assert!(validated, "{owner} {wanted}: {text}");
+    }
+}
