@@ -55,6 +55,16 @@ pub(crate) enum Key {
     Domains(u32),
 }
 
+impl Contract {
+    /// Position in pairs of both: Registry, Namespace.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Registry => 0,
+            Self::Namespace => 1,
+        }
+    }
+}
+
 impl Contracts {
     /// The contracts that a descriptor names.
     pub(crate) fn of(network: &Network) -> Result<Self, ChainError> {

@@ -33,11 +33,16 @@ impl Endpoints {
         &self.all[(self.preferred.load(Ordering::Relaxed) + turn) % self.all.len()]
     }
 
+    /// Prefers another endpoint from now on: the last one was behind.
+    pub(crate) fn turn_away(&self) {
+        self.preferred.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Asks until one answers.
-    pub(crate) async fn ask<T>(
-        &self,
-        question: impl AsyncFn(&Rpc) -> Result<T, Failure>,
-    ) -> Result<T, ChainError> {
+    pub(crate) async fn ask<T, F>(&self, question: impl Fn(Rpc) -> F) -> Result<T, ChainError>
+    where
+        F: Future<Output = Result<T, Failure>> + Send,
+    {
         let mut problem = String::new();
         for round in 0..ROUNDS {
             if round > 0 {
@@ -46,7 +51,7 @@ impl Endpoints {
             let first = self.preferred.load(Ordering::Relaxed);
             for turn in 0..self.all.len() {
                 let index = (first + turn) % self.all.len();
-                match question(&self.all[index]).await {
+                match question(self.all[index].clone()).await {
                     Ok(answer) => {
                         self.preferred.store(index, Ordering::Relaxed);
                         return Ok(answer);

@@ -12,6 +12,7 @@ use tunnler_protocol::network::Network;
 use crate::chain::{Chain, ChainConfig, FollowedNames};
 use crate::endpoints::Endpoints;
 use crate::error::ChainError;
+use crate::rpc::Rpc;
 use crate::value::account_id;
 
 /// How long a one-shot read may take.
@@ -60,7 +61,11 @@ pub async fn read_account(network: &Network, address: &Address) -> Result<Option
 
 pub(crate) async fn account(endpoints: &Endpoints, address: &Address) -> Result<Option<Account>, ChainError> {
     let key = LedgerKey::Account(LedgerKeyAccount { account_id: account_id(address) });
-    let reply = endpoints.ask(async |rpc| rpc.entries(std::slice::from_ref(&key)).await).await?;
+    let question = |rpc: Rpc| {
+        let keys = [key.clone()];
+        async move { rpc.entries(&keys).await }
+    };
+    let reply = endpoints.ask(question).await?;
     let entry = reply.entries.into_iter().next().flatten();
     Ok(entry.and_then(|entry| match entry.data {
         LedgerEntryData::Account(account) => Some(Account {

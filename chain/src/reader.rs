@@ -151,7 +151,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(policy: Policy, kept: Option<Kept>, seed: u64, now: Instant) -> Self {
-        let endpoints = (0..policy.endpoints).map(|_| Endpoint::new(now)).collect();
+        let endpoints = (0..policy.endpoints).map(|_| Endpoint::new(policy.poll, now)).collect();
         let mut reader = Self {
             cells: Cells::new(policy.quorum),
             projection: Projection::default(),

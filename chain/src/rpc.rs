@@ -88,6 +88,15 @@ pub(crate) enum EventsFrom {
     Cursor(String),
 }
 
+/// What a simulation does about authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Authority {
+    /// Tells what is needed.
+    Record,
+    /// Checks what is given.
+    Enforce,
+}
+
 /// What became of an envelope that was handed in.
 #[derive(Clone, Debug)]
 pub(crate) enum Submission {
@@ -192,9 +201,13 @@ impl Rpc {
     pub(crate) async fn simulate(
         &self,
         envelope: &TransactionEnvelope,
-        auth: AuthMode,
+        authority: Authority,
     ) -> Result<SimulateTransactionResponse, Failure> {
-        let call = self.client.simulate_transaction_envelope(envelope, Some(auth));
+        let mode = match authority {
+            Authority::Record => AuthMode::Record,
+            Authority::Enforce => AuthMode::Enforce,
+        };
+        let call = self.client.simulate_transaction_envelope(envelope, Some(mode));
         self.bounded(call).await
     }
 

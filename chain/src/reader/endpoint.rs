@@ -11,8 +11,8 @@ use tunnler_protocol::time::LedgerTime;
 use crate::contract::Key;
 use crate::rpc::KEYS_PER_CALL;
 
-/// First and longest pause after a failed call.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// First and longest pause after a failed call, in polls.
+const BACKOFF: (f64, u32) = (0.1, 12);
 /// Calls for entries that one endpoint answers at a time.
 const ENTRY_CALLS: usize = 4;
 
@@ -47,6 +47,7 @@ pub(crate) struct Endpoint {
     queued: HashSet<Key>,
     failures: u32,
     not_before: Instant,
+    poll: Duration,
 }
 
 /// The state of both contracts that one endpoint told of, and the ledger of it.
@@ -77,7 +78,7 @@ pub(crate) struct UnderWay {
 }
 
 impl Endpoint {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(poll: Duration, now: Instant) -> Self {
         Self {
             verified: false,
             ledger: None,
@@ -96,6 +97,7 @@ impl Endpoint {
             queued: HashSet::new(),
             failures: 0,
             not_before: now,
+            poll,
         }
     }
 
@@ -168,7 +170,7 @@ impl Endpoint {
     pub(crate) fn failed(&mut self, problem: String, now: Instant, random: &mut StdRng) {
         self.calls = (self.calls.0 + 1, self.calls.1 + 1);
         let (first, longest) = BACKOFF;
-        let pause = first.saturating_mul(1 << self.failures.min(10)).min(longest);
+        let pause = self.poll.mul_f64(first * f64::from(1 << self.failures.min(10))).min(self.poll * longest);
         self.not_before = now + pause.mul_f64(random.random_range(0.5..1.0));
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some(problem);

@@ -124,8 +124,11 @@ impl Reader {
             this.last_error = Some("its events do not add up to its revision".into());
         }
         let newest = self.endpoints[endpoint].head.map_or(0, |heads| heads.ledger).saturating_add(DRIFT);
+        let known = self.complete.map_or([0, 0], |complete| complete.revisions);
         for hint in &page.hints {
-            for key in &hint.keys {
+            // The first ledger is told again, also what happened in it before.
+            let told_before = hint.revision.is_some_and(|revision| revision <= known[hint.contract.index()]);
+            for key in hint.keys.iter().filter(|_| !told_before) {
                 if self.follows(key) {
                     self.demand(key, hint.ledger.min(newest));
                 }

@@ -8,7 +8,6 @@ use super::cell::EndpointId;
 use super::endpoint::Heads;
 use super::hints::Hint;
 use super::{Complete, Page};
-use crate::contract::Contract;
 use crate::rpc::EventsFrom;
 
 /// A round.
@@ -127,10 +126,7 @@ impl Round {
 
 impl Row {
     fn add(&mut self, hint: &Hint, target: [u64; 2]) {
-        let contract = match hint.contract {
-            Contract::Registry => 0,
-            Contract::Namespace => 1,
-        };
+        let contract = hint.contract.index();
         let (known, unnumbered) = (self.revisions[contract], self.unnumbered[contract]);
         match hint.revision {
             None => self.unnumbered[contract] += 1,

@@ -25,6 +25,8 @@ enum Step {
     /// One of an endpoint's calls fails.
     Fail(usize, usize),
     Wait(u64),
+    /// All endpoints are at the newest ledger and answer everything.
+    Flush,
     Restart,
 }
 
@@ -47,6 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => (endpoint.clone(), any::<usize>()).prop_map(|(endpoint, nth)| Step::Answer(endpoint, nth)),
         1 => (endpoint, any::<usize>()).prop_map(|(endpoint, nth)| Step::Fail(endpoint, nth)),
         3 => (1..6000_u64).prop_map(Step::Wait),
+        1 => Just(Step::Flush),
         1 => Just(Step::Restart),
     ];
     proptest::collection::vec(step, 1..150)
@@ -96,6 +99,7 @@ impl World {
                 }
             }
             Step::Wait(milliseconds) => self.now += Duration::from_millis(milliseconds),
+            Step::Flush => self.flush(),
             Step::Restart => self.restart(),
         }
         self.publish();
@@ -136,18 +140,22 @@ impl World {
         self.directory = None;
     }
 
+    fn flush(&mut self) {
+        self.ledgers.fill(self.model.tip());
+        for endpoint in 0..self.policy.endpoints {
+            self.call(endpoint);
+            while !self.under_way[endpoint].is_empty() {
+                self.answer(endpoint, 0);
+            }
+        }
+    }
+
     /// Everything works from now on (the liar apart), for long enough.
     fn settle(&mut self) {
         self.model.close();
         let end = self.now + Duration::from_secs(150);
         while self.now < end {
-            self.ledgers.fill(self.model.tip());
-            for endpoint in 0..self.policy.endpoints {
-                self.call(endpoint);
-                while !self.under_way[endpoint].is_empty() {
-                    self.answer(endpoint, 0);
-                }
-            }
+            self.flush();
             self.publish();
             let due = self.reader.due_at(self.now).unwrap_or(end);
             self.now = due.max(self.now + Duration::from_millis(10));
@@ -165,6 +173,11 @@ impl World {
 
 fn run(endpoints: usize, quorum: usize, lie: Lie, steps: Vec<Step>) {
     let mut world = World::new(endpoints, quorum, lie);
+    for _ in 0..4 {
+        world.model.mutate(Mutation::RegisterRelay);
+        world.model.mutate(Mutation::RegisterName);
+    }
+    world.settle();
     steps.into_iter().for_each(|step| world.take(step));
     world.settle();
     world.assert_true();
@@ -231,4 +244,23 @@ fn a_large_zone_is_read_in_pages() {
     world.assert_true();
     println!("{names} names: {} calls, {:?} without the network", world.calls, started.elapsed());
     assert!(world.calls <= names / 200 + 5, "{} calls", world.calls);
+}
+
+#[test]
+fn a_withdrawal_is_noticed_without_reading_everything_again() {
+    for (endpoints, quorum, lie) in
+        [(1, 1, Lie::None), (3, 2, Lie::None), (3, 2, Lie::Withholds), (3, 2, Lie::Denies)]
+    {
+        let mut world = World::new(endpoints, quorum, lie);
+        for _ in 0..100 {
+            world.model.mutate(Mutation::RegisterRelay);
+        }
+        world.settle();
+        let entries = world.model.entries_read();
+        world.model.mutate(Mutation::WithdrawRelay(3));
+        world.settle();
+        world.assert_true();
+        let read = world.model.entries_read() - entries;
+        assert!(read <= 3 * endpoints, "{read} entries read again ({lie:?})");
+    }
 }

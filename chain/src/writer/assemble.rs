@@ -1,6 +1,8 @@
 //! Building transactions: operation, simulated resources, fee, time bounds, signature.
 
-use stellar_rpc_client::{AuthMode, SimulateTransactionResponse};
+use std::sync::Arc;
+
+use stellar_rpc_client::SimulateTransactionResponse;
 use stellar_xdr::{
     DecoratedSignature, ExtensionPoint, Hash, HostFunction, InvokeHostFunctionOp, LedgerKey, Limits, Memo,
     MuxedAccount, Operation, OperationBody, Preconditions, ReadXdr, RestoreFootprintOp, ScVal,
@@ -12,6 +14,7 @@ use stellar_xdr::{
 use super::draft::Draft;
 use super::{Writer, auth, verdict};
 use crate::error::WriteError;
+use crate::rpc::{Authority, Rpc};
 use crate::value::variant_name;
 
 /// What is bid for inclusion at first, in stroops; the ledger charges what the others bid, if that is less.
@@ -89,7 +92,7 @@ impl Draft<'_> {
         let OperationBody::InvokeHostFunction(call) = body else {
             return Err(WriteError::Argument("only contract calls are simulated".into()));
         };
-        let reply = self.writer.simulate_once(body, AuthMode::Record).await?;
+        let reply = self.writer.simulate_once(body, Authority::Record).await?;
         let recorded = recorded_auth(&reply)?;
         let expires = reply.latest_ledger.saturating_add(auth::VALID_FOR);
         let network_id = self.writer.network_id();
@@ -101,7 +104,7 @@ impl Draft<'_> {
         });
         // Checking signatures costs too, which recording does not see.
         let reply =
-            if signed.foreign { self.writer.simulate_once(&body, AuthMode::Enforce).await? } else { reply };
+            if signed.foreign { self.writer.simulate_once(&body, Authority::Enforce).await? } else { reply };
         let mut resources = transaction_data(&reply.transaction_data, reply.min_resource_fee)?;
         self.next_slots.widen(&mut resources);
         let restore = match &reply.restore_preamble {
@@ -118,17 +121,18 @@ impl Writer {
     async fn simulate_once(
         &self,
         body: &OperationBody,
-        auth: AuthMode,
+        authority: Authority,
     ) -> Result<SimulateTransactionResponse, WriteError> {
         let validity = Validity { from: 0, until: 0, since: 0 };
         let transaction = self.transaction(body.clone(), None, 1, INCLUSION_FEE, validity)?;
         let envelope =
             TransactionEnvelope::Tx(TransactionV1Envelope { tx: transaction, signatures: VecM::default() });
-        let mode = || match auth {
-            AuthMode::Enforce => AuthMode::Enforce,
-            _ => AuthMode::Record,
+        let envelope = Arc::new(envelope);
+        let question = |rpc: Rpc| {
+            let envelope = envelope.clone();
+            async move { rpc.simulate(&envelope, authority).await }
         };
-        let reply = self.endpoints.ask(async |rpc| rpc.simulate(&envelope, mode()).await).await?;
+        let reply = self.endpoints.ask(question).await?;
         match &reply.error {
             Some(error) => Err(verdict::of_simulation(error, &reply.events)),
             None => Ok(reply),

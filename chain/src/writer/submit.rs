@@ -99,7 +99,8 @@ impl Writer {
                     };
                 }
                 Fate::Void(Refusal::Sequence) => {
-                    pause(Duration::from_millis(20 * u64::from(attempt + 1))).await
+                    self.endpoints.turn_away();
+                    pause(Duration::from_millis(20 * u64::from(attempt + 1))).await;
                 }
                 Fate::Void(Refusal::Fee | Refusal::Expired) => bid = bid.saturating_mul(4).min(HIGHEST_BID),
                 Fate::Void(Refusal::Final(error)) => return Err(error),
@@ -110,7 +111,7 @@ impl Writer {
 
     /// Time bounds in ledger time, which a development network may have moved away from ours.
     async fn validity(&self) -> Result<Validity, WriteError> {
-        let health = self.endpoints.ask(async |rpc| rpc.health().await).await?;
+        let health = self.endpoints.ask(|rpc| async move { rpc.health().await }).await?;
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let until = health.ledger.closed_at.0.max(clock) + VALID_FOR;
         let from = rand::random_range(1..1_000_000_000);

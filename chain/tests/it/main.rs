@@ -1,5 +1,6 @@
 //! Reader and writer against a localnet that executes the real contracts. One binary, so that it is linked once.
 
+mod endurance;
 mod lifecycle;
 mod quorum;
 mod world;

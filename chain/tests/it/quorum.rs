@@ -14,7 +14,7 @@ use tunnler_protocol::time::UnixSeconds;
 
 use crate::world::{POLL, World, label, wait_for};
 
-fn name_slot(world: &World, slot: u32) -> String {
+pub fn name_slot(world: &World, slot: u32) -> String {
     let id = stellar_strkey::Contract::from_string(&world.network.namespace).unwrap().0;
     let key = LedgerKey::ContractData(LedgerKeyContractData {
         contract: ScAddress::Contract(ContractId(Hash(id))),
