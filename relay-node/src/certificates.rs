@@ -1,7 +1,12 @@
 //! Certificates of the relay's own host: a CA's when there is one, else one that the relay signs itself (clients know
 //! the relay by its key, not by its certificate).
 
+pub mod account;
+pub mod keeper;
+pub mod visible;
+
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -21,7 +26,7 @@ struct Resolver {
     issued: std::sync::atomic::AtomicBool,
 }
 
-/// Why there is not even a self-signed certificate.
+/// Why the own host cannot have certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// It could not be made.
@@ -30,6 +35,14 @@ pub enum CertificateError {
     /// Its key cannot be used.
     #[error("cannot use a self-signed certificate: {0}")]
     Use(#[from] rustls::Error),
+    /// The root of the CA's directory cannot be used.
+    #[error("{}: {problem}; it is `acme.root` of the network descriptor", path.display())]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 impl Certificates {

@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod admin;
 pub mod certificates;
+pub mod cli;
 mod clock;
 mod failures;
 mod feed;
@@ -23,4 +25,4 @@ mod sessions;
 mod testing;
 
 pub use certificates::Certificates;
-pub use relay::{BindError, Limits, Relay, RelayConfig};
+pub use relay::{Limits, ListenError, Relay, RelayConfig, listen};

@@ -1,4 +1,4 @@
-//! A relay put together: listeners, sessions, watchers. [`Relay::bind`] starts it, [`Relay::shutdown`] ends it.
+//! A relay put together: listeners, sessions, watchers. [`Relay::start`] starts it, [`Relay::shutdown`] ends it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnler_protocol::control::{CloseCode, Closing};
 use tunnler_protocol::directory::Directory;
-use tunnler_protocol::instance::BootId;
+use tunnler_protocol::instance::{BootId, InstanceId};
 use tunnler_protocol::{Address, HostName, SecretKey};
 use tunnler_transport::{BufferPool, MemoryBudget, SpliceContext, Tap, tls};
 
@@ -64,8 +64,8 @@ pub struct RelayConfig {
     pub key: SecretKey,
     /// Its own host.
     pub own_host: HostName,
-    /// Where visitors, clients and feed readers connect. Port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where visitors, clients and feed readers connect ([`listen`]).
+    pub listener: TcpListener,
     /// Bounds.
     pub limits: Limits,
     /// Certificates of the own host.
@@ -79,7 +79,7 @@ pub struct RelayConfig {
 }
 
 /// What the parts of a relay share.
-pub struct Shared {
+pub(crate) struct Shared {
     pub(crate) address: Address,
     pub(crate) key: SecretKey,
     pub(crate) own_host: HostName,
@@ -109,23 +109,66 @@ pub struct Shared {
     pub(crate) stopped: CancellationToken,
 }
 
+/// One session, for the operator.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct SessionSummary {
+    /// The client.
+    pub client: Address,
+    /// Which running copy of it.
+    pub ins: InstanceId,
+    /// Connections of the session.
+    pub connections: usize,
+    /// Streams open now.
+    pub streams: usize,
+}
+
+/// Looks at a relay without owning it.
+#[derive(Clone)]
+pub struct Observer(Arc<Shared>);
+
+impl Observer {
+    /// Every session.
+    pub fn sessions(&self) -> Vec<SessionSummary> {
+        let list = self.0.sessions.list().into_iter();
+        list.map(|(identity, connections, streams)| SessionSummary {
+            client: identity.client,
+            ins: identity.ins,
+            connections,
+            streams,
+        })
+        .collect()
+    }
+
+    /// How many sessions there are.
+    pub fn session_count(&self) -> usize {
+        self.0.sessions.count()
+    }
+
+    /// Bytes that lie unread in all sessions.
+    pub fn unread_bytes(&self) -> usize {
+        self.0.budget.used()
+    }
+}
+
+/// Listens at `address`; port 0 takes a free one.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+}
+
 /// A running relay. Dropping it stops everything abruptly.
 pub struct Relay {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
 }
 
-/// Why a relay does not start.
+/// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+#[error("cannot listen on {address}: {source}")]
+pub struct ListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
 }
 
 /// How often authority is rechecked even if the directory did not change: names expire by the clock.
@@ -136,12 +179,10 @@ const SWEEP: Duration = Duration::from_secs(60);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 impl Relay {
-    /// Listens and serves. Needs a tokio runtime and a process-wide rustls provider.
-    pub async fn bind(config: RelayConfig) -> Result<Self, BindError> {
-        let address = config.listen;
-        let listen = |source| BindError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let local_addr = listener.local_addr().map_err(listen)?;
+    /// Begins to serve. Needs a tokio runtime and a process-wide rustls provider.
+    pub fn start(config: RelayConfig) -> io::Result<Self> {
+        let listener = config.listener;
+        let local_addr = listener.local_addr()?;
         let mut tls = tls::server_config(config.certificates.resolver());
         tls.alpn_protocols.push(ACME_ALPN.to_vec());
         let (limits, address) = (config.limits, config.key.address());
@@ -182,7 +223,7 @@ impl Relay {
         self.local_addr
     }
 
-    /// Its key.
+    /// Its address on chain.
     pub fn address(&self) -> Address {
         self.shared.address
     }
@@ -190,6 +231,11 @@ impl Relay {
     /// The names that attached clients list: those whose records the directory must hold.
     pub fn listed_names(&self) -> watch::Receiver<ListedNames> {
         self.shared.names.subscribe()
+    }
+
+    /// For the operator.
+    pub fn observer(&self) -> Observer {
+        Observer(self.shared.clone())
     }
 
     /// Stops in order: tells every client, lets streams finish until `within` has passed, closes.

@@ -78,46 +78,38 @@ pub async fn serve<S: Transport>(
             return pending.refuse(failure).await;
         }
     };
-    if !shared.has_room_for(&login) {
-        return pending
-            .refuse(failed(AuthFailure::Full, "this relay holds as many sessions as it can"))
-            .await;
-    }
     let stale = login.presence.clone().and_then(|presence| shared.take_presence(presence).err());
     let config = LinkConfig {
         streams: shared.limits.streams,
         unread: UnreadLimits::default(),
         budget: shared.budget.clone(),
     };
-    let auth_ok = shared.auth_ok(&login, limits);
-    let Ok((session, control)) = pending.accept(login.identity.client, auth_ok, &config).await else {
-        return;
-    };
-    drop(newcomer);
-    if let Some(stale) = stale {
-        session.send(&stale);
-    }
-    let (identity, services, until) = (login.identity.clone(), login.services, login.until);
-    match shared.sessions.attach(identity, services, Line(session.clone()), clock::millis()) {
-        Ok(attachment) => {
-            let client = attachment.identity().client;
-            tracing::info!(%client, ins = %attachment.identity().ins, %peer, "session attached");
-            let began = Instant::now();
-            let actor =
-                Actor { shared, session, control, attachment, peer, until, asked: None, renewing: false };
-            let end = actor.run().await;
-            metrics::histogram!("tunnler_session_seconds").record(began.elapsed().as_secs_f64());
-            tracing::info!(%client, %peer, %end, "session ended");
-        }
+    let (session, accepted) = pending.accept(login.identity.client, &config);
+    let (identity, services) = (login.identity.clone(), login.services.clone());
+    let attachment = match shared.sessions.attach(identity, services, Line(session.clone()), clock::millis())
+    {
+        Ok(attachment) => attachment,
         Err(refusal) => {
             let text = match refusal {
                 Refusal::Full => "this relay holds as many sessions as it can",
                 Refusal::TooManyConnections => "this session has as many connections as it may",
             };
-            session.close(Closing { code: CloseCode::Overloaded, text: text.into() }, Duration::ZERO);
-            session.ended().await;
+            return accepted.refuse(failed(AuthFailure::Full, text)).await;
         }
+    };
+    let control = accepted.begin(shared.auth_ok(&login, limits));
+    drop(newcomer);
+    if let Some(stale) = stale {
+        session.send(&stale);
     }
+    let client = login.identity.client;
+    tracing::info!(%client, ins = %login.identity.ins, %peer, "session attached");
+    let began = Instant::now();
+    let until = login.until;
+    let actor = Actor { shared, session, control, attachment, peer, until, asked: None, renewing: false };
+    let end = actor.run().await;
+    metrics::histogram!("tunnler_session_seconds").record(began.elapsed().as_secs_f64());
+    tracing::info!(%client, %peer, %end, "session ended");
 }
 
 struct Actor {
@@ -252,10 +244,6 @@ impl Shared {
                 Err(ToClient::PresenceStale(PresenceStale { seq: newest }))
             }
         }
-    }
-
-    fn has_room_for(&self, login: &Login) -> bool {
-        self.sessions.has_room_for(&login.identity)
     }
 
     fn auth_ok(&self, login: &Login, limits: Limits) -> AuthOk {

@@ -163,14 +163,6 @@ impl<C: Connection> Sessions<C> {
         Ok(Attachment { sessions: self.clone(), identity, id })
     }
 
-    /// Whether `identity` could attach: it is attached already, or there is room for one more.
-    pub fn has_room_for(&self, identity: &Identity) -> bool {
-        let state = self.lock();
-        let known =
-            |instances: &Vec<Instance<C>>| instances.iter().any(|instance| instance.ins == identity.ins);
-        state.sessions < self.most_sessions || state.clients.get(&identity.client).is_some_and(known)
-    }
-
     /// Takes a verified presence; tells the feed if it is news.
     pub fn offer(&self, presence: Arc<Presence>, now: UnixMillis) -> Merge {
         let mut state = self.lock();
@@ -236,13 +228,8 @@ impl<C: Connection> Sessions<C> {
     }
 
     /// Sessions now.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.lock().sessions
-    }
-
-    /// Whether nobody is attached.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Who is attached now, with the number of connections and streams.

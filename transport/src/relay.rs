@@ -3,7 +3,9 @@
 //! Decides nothing about authority: that a token is genuine, fresh and welcome is for the caller to say, between
 //! [`Handshake::challenge`] and [`PendingLogin::accept`].
 
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -152,29 +154,45 @@ impl<S: Transport> PendingLogin<S> {
         let _ = timeout(REFUSAL_DEADLINE, goodbye).await;
     }
 
-    /// Accepts: the session begins with `auth_ok`.
-    pub async fn accept(
-        mut self,
-        client: Address,
-        auth_ok: AuthOk,
-        config: &LinkConfig,
-    ) -> Result<(RelaySession, RelayControl), HandshakeError> {
-        let text = ToClient::AuthOk(auth_ok).to_text();
-        match timeout(HANDSHAKE_DEADLINE, self.websocket.send(Message::text(text))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(HandshakeError::Ended),
-            Err(_) => return Err(HandshakeError::Timeout),
-        }
+    /// Accepts. Nothing is sent and nobody is driven until [`AcceptedLogin::begin`], so that the session can be put
+    /// where visitors find it before the client hears that it is there.
+    pub fn accept(self, client: Address, config: &LinkConfig) -> (RelaySession, AcceptedLogin) {
         let (ends, driver) = driver::start(self.websocket, Opener::Us, config);
-        let task = AbortOnDropHandle::new(tokio::spawn(driver));
+        let task = Arc::<OnceLock<AbortOnDropHandle<End>>>::default();
         let session = RelaySession {
             client,
             link: ends.link,
             opens: ends.opens,
             texts: ends.texts_out,
-            _task: Arc::new(task),
+            task: task.clone(),
         };
-        Ok((session, RelayControl { texts: ends.texts_in, challenger: self.challenger }))
+        let control = RelayControl { texts: ends.texts_in, challenger: self.challenger };
+        (session.clone(), AcceptedLogin { session, control, driver: Box::pin(driver) })
+    }
+}
+
+/// A connection that is set up but not driven yet.
+pub struct AcceptedLogin {
+    session: RelaySession,
+    control: RelayControl,
+    driver: Pin<Box<dyn Future<Output = End> + Send>>,
+}
+
+impl AcceptedLogin {
+    /// Sends `auth_ok` and lets the session live.
+    pub fn begin(self, auth_ok: AuthOk) -> RelayControl {
+        // The queue is new: there is room.
+        self.session.send(&ToClient::AuthOk(auth_ok));
+        let task = AbortOnDropHandle::new(tokio::spawn(self.driver));
+        let _ = self.session.task.set(task);
+        self.control
+    }
+
+    /// Refuses after all, says why, and closes.
+    pub async fn refuse(self, failure: AuthFailed) {
+        self.session.send(&ToClient::AuthFailed(failure));
+        self.session.link.request_close(CloseRequest { last_words: None, deadline: Instant::now() });
+        let _ = timeout(REFUSAL_DEADLINE, self.driver).await;
     }
 }
 
@@ -185,7 +203,7 @@ pub struct RelaySession {
     link: Arc<Link>,
     opens: mpsc::Sender<OpenRequest>,
     texts: mpsc::Sender<String>,
-    _task: Arc<AbortOnDropHandle<End>>,
+    task: Arc<OnceLock<AbortOnDropHandle<End>>>,
 }
 
 /// What the client of one connection says.

@@ -33,7 +33,7 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Json<Health> {
     let draining = shared.draining.is_cancelled();
     Json(Health {
         status: if draining || ledger.is_none() { "degraded" } else { "ok" },
-        sessions: shared.sessions.len(),
+        sessions: shared.sessions.count(),
         draining,
         ledger: ledger.map(|ledger| ledger.sequence),
         ledger_age: ledger.map(|ledger| clock::seconds().since(ledger.closed_at).as_secs()),

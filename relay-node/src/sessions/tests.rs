@@ -53,9 +53,9 @@ fn the_newer_session_wins_and_the_older_ones_end_leaves_it_alone() {
     let new = sessions.attach(identity(1, 2), web(), Fake("new", 0, Arc::clone(&closed)), NOW).ok().unwrap();
     assert_eq!(*closed.lock().unwrap(), [("old", CloseCode::Superseded)]);
     drop(old);
-    assert_eq!((picked(&sessions), sessions.len()), (Some("new"), 1));
+    assert_eq!((picked(&sessions), sessions.count()), (Some("new"), 1));
     drop(new);
-    assert_eq!((picked(&sessions), sessions.len()), (None, 0));
+    assert_eq!((picked(&sessions), sessions.count()), (None, 0));
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn connections_join_their_session_and_the_least_loaded_serves() {
     let b = sessions.attach(identity(1, 1), web(), fake("calm", 3), NOW).ok().unwrap();
     let third = sessions.attach(identity(1, 1), web(), fake("third", 0), NOW);
     assert_eq!(third.err(), Some(Refusal::TooManyConnections));
-    assert_eq!((picked(&sessions), sessions.len()), (Some("calm"), 1));
+    assert_eq!((picked(&sessions), sessions.count()), (Some("calm"), 1));
     drop(b);
-    assert_eq!((picked(&sessions), sessions.len()), (Some("busy"), 1));
+    assert_eq!((picked(&sessions), sessions.count()), (Some("busy"), 1));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_full_relay_refuses_new_sessions_only() {
     assert_eq!(sessions.attach(identity(2, 1), web(), fake(), NOW).err(), Some(Refusal::Full));
     assert!(sessions.attach(identity(1, 1), web(), fake(), NOW).is_ok());
     drop(first);
-    assert_eq!(sessions.len(), 0);
+    assert_eq!(sessions.count(), 0);
     assert!(sessions.attach(identity(2, 1), web(), fake(), NOW).is_ok());
 }
 

@@ -82,14 +82,14 @@ impl World {
             key: key(9),
             certificates: Certificates::self_signed(&own_host).unwrap(),
             own_host,
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listener: tunnler_relay::listen("127.0.0.1:0".parse().unwrap()).await.unwrap(),
             limits: Limits::default(),
             directory: receiver,
             rpc_quorum: None,
             tap: None,
         };
         change(&mut config);
-        Self { relay: Relay::bind(config).await.unwrap(), directory: sender }
+        Self { relay: Relay::start(config).unwrap(), directory: sender }
     }
 
     pub fn target(&self) -> RelayTarget {

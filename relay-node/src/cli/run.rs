@@ -1,0 +1,176 @@
+//! `tunnler-relay run`: chain, relay, certificate, heartbeats and admin listener, until a signal.
+
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tracing_subscriber::EnvFilter;
+use tunnler_chain::{Chain, ChainConfig, ChainHandle, FollowedNames};
+use tunnler_edge::Store;
+use tunnler_protocol::directory::{Directory, Relay as Record};
+use tunnler_protocol::name::Host;
+
+use super::config::{self, Run};
+use super::{Failure, Settings, record};
+use crate::admin::{self, Desk};
+use crate::certificates::keeper::Keeper;
+use crate::certificates::visible::Expected;
+use crate::names::ListedNames;
+use crate::relay::{self, Observer, Relay, RelayConfig};
+
+/// How long the chain may take to be read at the start.
+const CHAIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an own transaction may take to show in the directory.
+const RECORD_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause after a heartbeat that failed.
+const HEARTBEAT_RETRY: Duration = Duration::from_secs(60);
+
+pub(super) fn run(register: bool, settings: Settings) -> Result<(), Failure> {
+    let run = config::resolve(settings)?;
+    log(&run);
+    runtime()?.block_on(serve(run, register))
+}
+
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+pub(super) fn log(run: &Run) {
+    // rustls-acme and yamux log every expected mishap as an error of their own.
+    let quiet = "info,rustls_acme=warn,yamux=off";
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if run.json {
+        builder.json().flatten_event(true).init();
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}
+
+async fn serve(run: Run, register: bool) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    // The sockets first: a port that is taken is the operator's mistake.
+    let listener = relay::listen(run.listen).await?;
+    let admin = relay::listen(run.admin).await?;
+    let store = Store::open(&run.state)?;
+    let acme = store.inner("acme")?;
+    let metrics = PrometheusBuilder::new().install_recorder().ok();
+
+    let mut chain_config = ChainConfig::new(run.network.clone(), FollowedNames::Chosen);
+    chain_config.state = Some(run.state.join("chain"));
+    let chain = Chain::start(chain_config)?;
+    let handle = chain.handle();
+    let directory = chain.wait_ready(CHAIN_PATIENCE).await?;
+    if register {
+        record::ensure(&run, &directory, &acme).await?;
+        handle.refresh();
+    }
+    let (directory, own) = own_record(&run, &handle).await?;
+    record::reject_left(&own)?;
+
+    let own_host = own.own_host(&directory.zone.zone);
+    let keeper = Keeper::new(&own_host, &run.network.acme, acme)?;
+    let relay = Relay::start(RelayConfig {
+        key: run.key.clone(),
+        own_host,
+        listener,
+        limits: run.limits,
+        certificates: keeper.certificates(),
+        directory: handle.subscribe(),
+        rpc_quorum: Some(run.network.quorum),
+        tap: None,
+    })?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    let desk = Desk { relay: relay.observer(), ready: ready.clone(), metrics };
+    tasks.spawn(async move {
+        if let Err(error) = admin::serve(admin, desk).await {
+            tracing::error!(%error, "the admin listener failed");
+        }
+    });
+    tasks.spawn(follow_names(relay.listed_names(), handle.clone()));
+    tasks.spawn(keeper.run(own.acme.is_some().then(|| to_be_seen(&run, &directory, &own)).flatten()));
+    tasks.spawn(heartbeats(record::writer(&run)?, run.heartbeat, relay.observer()));
+    ready.store(true, Ordering::Relaxed);
+
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    ready.store(false, Ordering::Relaxed);
+    relay.shutdown(run.drain).await;
+    tasks.shutdown().await;
+    chain.shutdown().await;
+    Ok(())
+}
+
+/// The relay's own record, once the directory has it.
+async fn own_record(run: &Run, handle: &ChainHandle) -> Result<(Arc<Directory>, Arc<Record>), Failure> {
+    let address = run.key.address();
+    let mut directories = handle.subscribe();
+    let deadline = Instant::now() + RECORD_PATIENCE;
+    loop {
+        let found = directories.borrow_and_update().clone();
+        if let Some(directory) = found
+            && let Some(own) = directory.relays.get(&address).cloned()
+        {
+            return Ok((directory, own));
+        }
+        match tokio::time::timeout_at(deadline, directories.changed()).await {
+            Ok(Ok(())) => {}
+            _ => return Err(Failure::NotRegistered(address)),
+        }
+    }
+}
+
+/// What the zone's servers must show before the CA is asked; nothing for a domain that is not the zone's.
+fn to_be_seen(run: &Run, directory: &Directory, own: &Record) -> Option<(Vec<SocketAddr>, Expected)> {
+    let zone = &directory.zone;
+    let host = own.own_host(&zone.zone);
+    if zone.zone.classify(&host) == Host::Foreign {
+        return None;
+    }
+    let policy = run.network.address_policy();
+    let servers = zone.servers.iter().flat_map(|server| {
+        let all = [server.ipv4.map(IpAddr::V4), server.ipv6.map(IpAddr::V6)];
+        all.into_iter()
+            .flatten()
+            .filter(|ip| policy.allows(ip))
+            .map(|ip| SocketAddr::new(ip, run.network.dns_port))
+    });
+    let expected = Expected { host, addresses: own.addresses(policy).collect(), account: own.acme.clone()? };
+    Some((servers.collect(), expected))
+}
+
+/// Tells the chain reader which names matter.
+async fn follow_names(mut listed: watch::Receiver<ListedNames>, handle: ChainHandle) {
+    let mut followed = std::collections::HashSet::new();
+    loop {
+        let now: std::collections::HashSet<_> = listed.borrow_and_update().keys().cloned().collect();
+        handle.follow(now.difference(&followed).cloned().collect::<Vec<_>>()).await;
+        handle.unfollow(followed.difference(&now).cloned().collect::<Vec<_>>()).await;
+        followed = now;
+        if listed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn heartbeats(writer: tunnler_chain::Writer, every: Duration, relay: Observer) {
+    loop {
+        match record::heartbeat(&writer, relay.session_count()).await {
+            Ok(()) => sleep(every).await,
+            Err(error) => {
+                tracing::warn!(%error, "no heartbeat on chain; trying again in a minute");
+                sleep(HEARTBEAT_RETRY).await;
+            }
+        }
+    }
+}
