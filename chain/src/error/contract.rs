@@ -90,3 +90,31 @@ fn words(code: u32) -> Option<&'static str> {
     let index = WORDS.binary_search_by_key(&code, |(code, _)| *code).ok()?;
     Some(WORDS[index].1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The codes as the contracts define them: `Name = 123,` in an enum of errors.
+    fn codes(source: &str) -> impl Iterator<Item = u32> {
+        let code = |line: &str| line.trim().strip_suffix(',')?.split_once(" = ")?.1.parse().ok();
+        source.lines().filter_map(code)
+    }
+
+    #[test]
+    fn every_code_of_the_contracts_has_words() {
+        let sources = [
+            include_str!("../../../contracts/stewardship/src/error.rs"),
+            include_str!("../../../contracts/tunnel-registry/src/error.rs"),
+            include_str!("../../../contracts/tunnel-namespace/src/error.rs"),
+        ];
+        // OpenZeppelin's two come from the pause.
+        let defined: Vec<u32> = sources.into_iter().flat_map(codes).chain([1000, 1001]).collect();
+        let known: Vec<u32> = WORDS.iter().map(|(code, _)| *code).collect();
+        assert!(defined.len() > 50, "the sources are no longer read");
+        assert_eq!(known, defined);
+        for (code, words) in WORDS {
+            assert!(ContractError { code: *code }.to_string().starts_with(words));
+        }
+    }
+}

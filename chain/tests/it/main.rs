@@ -1,6 +1,7 @@
 //! Reader and writer against a localnet that executes the real contracts. One binary, so that it is linked once.
 
 mod endurance;
+mod history;
 mod lifecycle;
 mod quorum;
 mod world;
