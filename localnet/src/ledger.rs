@@ -2,11 +2,14 @@
 //!
 //! Everything happens under one owner, at times that the caller passes in; there is no clock, socket or task here.
 
+mod capacity;
 pub(crate) mod close;
 pub(crate) mod entries;
 pub(crate) mod history;
 pub(crate) mod state;
 pub(crate) mod store;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -159,9 +162,13 @@ impl Ledger {
 
     /// The ledger that would close at `now` (Unix seconds): never earlier than the last one.
     fn next(&self, now: u64) -> Closing {
+        self.after(&self.last, now)
+    }
+
+    fn after(&self, last: &LedgerHeaderHistoryEntry, now: u64) -> Closing {
         Closing {
-            sequence: self.last.header.ledger_seq + 1,
-            close_time: now.max(self.last.header.scp_value.close_time.0),
+            sequence: last.header.ledger_seq + 1,
+            close_time: now.max(last.header.scp_value.close_time.0),
             network_id: self.network_id.clone(),
             native_contract: self.native_contract.clone(),
         }
@@ -188,13 +195,20 @@ impl Ledger {
         Submission::Pending { hash }
     }
 
-    /// Simulates a transaction as if the next ledger closed at `now`.
-    pub(crate) fn simulate(&self, envelope: TransactionEnvelope, options: Options, now: u64) -> Simulated {
+    /// Simulates a transaction on a state, as if the ledger after the one that left it closed at `now`.
+    pub(crate) fn simulate(
+        &self,
+        envelope: TransactionEnvelope,
+        options: Options,
+        state: &Arc<State>,
+        last: &LedgerHeaderHistoryEntry,
+        now: u64,
+    ) -> Simulated {
         let envelope = Envelope::new(envelope, &self.network_id);
-        simulate::simulate(&envelope, options, &self.state, &self.next(now), &self.prices)
+        simulate::simulate(&envelope, options, state, &self.after(last, now), &self.prices)
     }
 
-    /// Closes `count` ledgers in a row, the first of them with all pending transactions. They are on disk when this
+    /// Closes `count` ledgers in a row, with the pending transactions as they fit. They are on disk when this
     /// returns, and nobody can see any of them before.
     ///
     /// # Errors
@@ -209,10 +223,11 @@ impl Ledger {
 
     fn close_one(&mut self, now: u64) -> Result<(), StoreError> {
         let closing = self.next(now);
-        let pending = std::mem::take(&mut self.pending);
+        let (fitting, waiting) = capacity::next_ledger(std::mem::take(&mut self.pending));
+        self.pending = waiting;
         // Copies only where a stale endpoint holds the state, once.
         let state = Arc::make_mut(&mut self.state);
-        let closed = close::close(state, &self.last, pending, &closing, &self.prices, &self.modules);
+        let closed = close::close(state, &self.last, fitting, &closing, &self.prices, &self.modules);
         if let Some(store) = &mut self.store {
             store.append(&closed)?;
         }

@@ -100,6 +100,9 @@ fn announce(localnet: &Localnet, ready_file: Option<&Path>) -> anyhow::Result<()
         "nativeContract": localnet.native_contract(),
         "rootSeed": localnet.root_seed(),
     });
+    if localnet.addresses().iter().any(|address| !address.ip().is_loopback()) {
+        eprintln!("tunnler-localnet: others can reach this network: anybody can spend, advance and break it");
+    }
     eprintln!(
         "tunnler-localnet: development network at {} (not a real one; Ctrl-C stops it)",
         localnet.url()

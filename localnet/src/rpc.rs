@@ -13,7 +13,10 @@ mod simulate;
 mod transactions;
 mod view;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+
+use futures::FutureExt;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -49,7 +52,10 @@ async fn answer_one(network: &Arc<Network>, faults: &Faults, request: Value) -> 
     let answer = match (request.get("jsonrpc"), request.get("method")) {
         (Some(Value::String(version)), Some(Value::String(method))) if version == "2.0" => {
             let method = method.clone();
-            call(network, faults, &method, request.remove("params").unwrap_or(Value::Null)).await
+            let params = request.remove("params").unwrap_or(Value::Null);
+            // A bug that one request meets must not take the answers of others with it.
+            let answer = AssertUnwindSafe(call(network, faults, &method, params)).catch_unwind().await;
+            answer.unwrap_or_else(|_| Err(RpcError::internal("this request met a bug: see the log")))
         }
         _ => Err(RpcError::invalid_request("a request has \"jsonrpc\": \"2.0\" and a method")),
     };

@@ -21,7 +21,7 @@ use crate::ledger::entries::Overlay;
 use crate::operations::{Applied, Closing};
 use crate::transaction::Envelope;
 use modules::Modules;
-use stellar_xdr::{DiagnosticEvent, OperationBody, ScVal};
+use stellar_xdr::{DiagnosticEvent, OperationBody, ScVal, SorobanTransactionData};
 
 /// The network's prices and life spans, as the simulation library reads them from the settings.
 pub(crate) type Prices = NetworkConfig;
@@ -50,29 +50,38 @@ impl Executed {
     }
 }
 
+/// What transactions of one ledger run under.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub closing: &'a Closing,
+    pub prices: &'a Prices,
+    pub modules: &'a Modules,
+    /// What this transaction's randomness comes from.
+    pub seed: [u8; 32],
+}
+
+/// What a transaction declared: its resources, and the part of its fee that may come back, in stroops.
+#[derive(Clone, Copy)]
+struct Declared<'a> {
+    data: &'a SorobanTransactionData,
+    refundable: i64,
+}
+
 /// Applies the contract operation of a transaction that passed all checks.
-pub(crate) fn apply(
-    envelope: &Envelope,
-    overlay: &mut Overlay<'_>,
-    closing: &Closing,
-    prices: &Prices,
-    modules: &Modules,
-    seed: [u8; 32],
-) -> Executed {
+pub(crate) fn apply(envelope: &Envelope, overlay: &mut Overlay<'_>, terms: &Terms<'_>) -> Executed {
     let operation = &envelope.transaction.operations[0];
     let Some(data) = envelope.soroban_data() else {
         unreachable!("checked: a contract transaction has resources")
     };
-    let refundable = data.resource_fee - resources::non_refundable_fee(data, envelope.size, prices);
+    let refundable = data.resource_fee - resources::non_refundable_fee(data, envelope.size, terms.prices);
+    let declared = Declared { data, refundable };
     match &operation.body {
         OperationBody::InvokeHostFunction(invoke) => {
             let source = envelope.operation_source(operation);
-            invoke::apply(invoke, &source, data, refundable, overlay, closing, prices, modules, seed)
+            invoke::apply(invoke, &source, declared, overlay, terms)
         }
-        OperationBody::ExtendFootprintTtl(extend) => {
-            footprint::extend(extend, data, refundable, overlay, closing, prices)
-        }
-        OperationBody::RestoreFootprint(_) => footprint::restore(data, refundable, overlay, closing, prices),
+        OperationBody::ExtendFootprintTtl(extend) => footprint::extend(extend, declared, overlay, terms),
+        OperationBody::RestoreFootprint(_) => footprint::restore(declared, overlay, terms),
         _ => unreachable!("checked: a contract transaction has one contract operation"),
     }
 }

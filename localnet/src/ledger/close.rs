@@ -20,7 +20,7 @@ use super::history::{ClosedLedger, History};
 use super::state::State;
 use crate::operations::Closing;
 use crate::soroban::modules::Modules;
-use crate::soroban::{Prices, simulate};
+use crate::soroban::{Prices, Terms, simulate};
 use crate::transaction::{Envelope, apply};
 use crate::{codec, events, genesis};
 
@@ -49,8 +49,8 @@ pub(crate) fn close(
     }
     let mut runs = Vec::with_capacity(envelopes.len());
     for (index, envelope) in envelopes.iter().enumerate() {
-        let seed = seed(&last.hash, index);
-        let run = apply::run(envelope, state, closing, prices, modules, seed);
+        let terms = Terms { closing, prices, modules, seed: seed(&last.hash, index) };
+        let run = apply::run(envelope, state, &terms);
         state.apply(&run.before);
         for operation in &run.operations {
             state.apply(&operation.changes.0);

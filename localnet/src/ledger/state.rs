@@ -13,7 +13,7 @@ use stellar_xdr::{
 use super::entries::{self, Entries};
 
 /// The state after a ledger.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State {
     live: BTreeMap<LedgerKey, Arc<LedgerEntry>>,
     archive: BTreeMap<LedgerKey, Arc<LedgerEntry>>,

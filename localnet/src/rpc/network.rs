@@ -8,6 +8,9 @@ use super::{Format, RpcError, View};
 use crate::codec;
 use crate::genesis;
 
+/// Seconds after which the official server calls itself stale.
+const MAX_HEALTHY_AGE: u64 = 30;
+
 /// No parameters, but clients may ask for a format.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,6 +21,12 @@ pub(super) struct Params {
 
 pub(super) fn health(view: &View<'_>, _: Params) -> Result<Value, RpcError> {
     let (latest, oldest) = (view.latest(), view.oldest());
+    let age = view.now.saturating_sub(latest.close_time());
+    if view.faults.frozen.is_some() && age > MAX_HEALTHY_AGE {
+        let message =
+            format!("latency ({age}s) since last known ledger closed is too high (>{MAX_HEALTHY_AGE}s)");
+        return Err(RpcError::internal(message));
+    }
     Ok(json!({
         "status": "healthy",
         "latestLedger": latest.sequence(),

@@ -41,7 +41,8 @@ pub(super) fn simulate(view: &View<'_>, params: Params) -> Result<Value, RpcErro
                 upgraded_auth: params.use_upgraded_auth,
                 instruction_leeway: u32::try_from(leeway).unwrap_or(u32::MAX),
             };
-            view.ledger.simulate(envelope, options, view.now)
+            let last = &view.latest().header;
+            view.ledger.simulate(envelope, options, &view.shared_state(), last, view.now)
         }
     };
     Ok(reply(simulated, view.latest().sequence(), params.xdr_format))

@@ -68,6 +68,14 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The same, to share.
+    pub(crate) fn shared_state(&self) -> Arc<State> {
+        match &self.faults.frozen {
+            Some(frozen) => frozen.state.clone(),
+            None => self.ledger.shared_state(),
+        }
+    }
+
     /// Whether a ledger is one that this endpoint has.
     pub(crate) fn has(&self, sequence: u32) -> bool {
         (self.oldest().sequence()..=self.latest().sequence()).contains(&sequence)

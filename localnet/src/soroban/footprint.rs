@@ -3,22 +3,20 @@
 use soroban_env_host::fees::{LedgerEntryRentChange, compute_rent_fee};
 use stellar_xdr::{
     ContractDataDurability, ExtendFootprintTtlOp, ExtendFootprintTtlResult, LedgerKey, OperationResult,
-    OperationResultTr, RestoreFootprintResult, SorobanTransactionData,
+    OperationResultTr, RestoreFootprintResult,
 };
 
-use super::{Executed, Prices, invoke};
+use super::{Declared, Executed, Terms, invoke};
 use crate::codec;
 use crate::ledger::entries::{Entries, Overlay, durability, live_until};
-use crate::operations::{Applied, Closing};
+use crate::operations::Applied;
 
 /// Extends the life of the live entries in the read-only footprint.
 pub(super) fn extend(
     op: &ExtendFootprintTtlOp,
-    data: &SorobanTransactionData,
-    refundable: i64,
+    Declared { data, refundable }: Declared<'_>,
     overlay: &mut Overlay<'_>,
-    closing: &Closing,
-    prices: &Prices,
+    Terms { closing, prices, .. }: &Terms<'_>,
 ) -> Executed {
     let fail = |result| Executed::failed(OperationResultTr::ExtendFootprintTtl(result), Vec::new());
     let footprint = &data.resources.footprint;
@@ -44,11 +42,9 @@ pub(super) fn extend(
 
 /// Brings the archived entries of the read-write footprint back.
 pub(super) fn restore(
-    data: &SorobanTransactionData,
-    refundable: i64,
+    Declared { data, refundable }: Declared<'_>,
     overlay: &mut Overlay<'_>,
-    closing: &Closing,
-    prices: &Prices,
+    Terms { closing, prices, .. }: &Terms<'_>,
 ) -> Executed {
     let fail = |result| Executed::failed(OperationResultTr::RestoreFootprint(result), Vec::new());
     let footprint = &data.resources.footprint;

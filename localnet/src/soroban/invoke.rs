@@ -14,8 +14,7 @@ use stellar_xdr::{
     SorobanTransactionData,
 };
 
-use super::modules::Modules;
-use super::{Executed, Prices, resources};
+use super::{Declared, Executed, Prices, Terms, resources};
 use crate::codec;
 use crate::genesis::Limits;
 use crate::ledger::entries::{Entries, Overlay, durability, live_until};
@@ -24,20 +23,15 @@ use crate::operations::{Applied, Closing};
 type Failure = InvokeHostFunctionResult;
 
 /// Runs a host function within declared resources.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn apply(
     op: &InvokeHostFunctionOp,
     source: &AccountId,
-    data: &SorobanTransactionData,
-    refundable: i64,
+    declared: Declared<'_>,
     overlay: &mut Overlay<'_>,
-    closing: &Closing,
-    prices: &Prices,
-    modules: &Modules,
-    seed: [u8; 32],
+    terms: &Terms<'_>,
 ) -> Executed {
     let mut diagnostics = Vec::new();
-    match run(op, source, data, refundable, overlay, closing, prices, modules, seed, &mut diagnostics) {
+    match run(op, source, declared, overlay, terms, &mut diagnostics) {
         Ok(mut executed) => {
             executed.diagnostics = diagnostics;
             executed
@@ -46,17 +40,12 @@ pub(super) fn apply(
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn run(
     op: &InvokeHostFunctionOp,
     source: &AccountId,
-    data: &SorobanTransactionData,
-    refundable: i64,
+    Declared { data, refundable }: Declared<'_>,
     overlay: &mut Overlay<'_>,
-    closing: &Closing,
-    prices: &Prices,
-    modules: &Modules,
-    seed: [u8; 32],
+    Terms { closing, prices, modules, seed }: &Terms<'_>,
     diagnostics: &mut Vec<DiagnosticEvent>,
 ) -> Result<Executed, Failure> {
     let limits = Limits::of_network();

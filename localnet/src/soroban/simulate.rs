@@ -99,6 +99,10 @@ pub(crate) fn simulate(
         }
         OperationBody::ExtendFootprintTtl(extend) => {
             let Some(keys) = keys(false) else { return Simulated::failed(NO_FOOTPRINT) };
+            if extend.extend_to >= prices.max_entry_ttl {
+                let longest = prices.max_entry_ttl - 1;
+                return Simulated::failed(format!("a life can be extended by at most {longest} ledgers"));
+            }
             simulate_extension(snapshot, extend.extend_to, &keys, &info, prices, &adjustment)
                 .unwrap_or_else(|error| Simulated::failed(error.to_string()))
         }

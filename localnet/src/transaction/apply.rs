@@ -15,8 +15,7 @@ use super::{Envelope, outcome};
 use crate::ledger::entries::{self, Overlay};
 use crate::ledger::state::State;
 use crate::operations::{self, Applied, Closing};
-use crate::soroban::modules::Modules;
-use crate::soroban::{self, Prices, resources};
+use crate::soroban::{self, Terms, resources};
 
 /// Takes the fee from whoever pays: the network's price of inclusion, and all of the declared resource fee.
 ///
@@ -63,14 +62,8 @@ pub(crate) struct Run {
 }
 
 /// Runs a transaction whose fee was taken.
-pub(crate) fn run(
-    envelope: &Envelope,
-    state: &State,
-    closing: &Closing,
-    prices: &Prices,
-    modules: &Modules,
-    seed: [u8; 32],
-) -> Run {
+pub(crate) fn run(envelope: &Envelope, state: &State, terms: &Terms<'_>) -> Run {
+    let Terms { closing, prices, .. } = terms;
     let refundable = envelope
         .soroban_data()
         .map_or(0, |data| data.resource_fee - resources::non_refundable_fee(data, envelope.size, prices));
@@ -93,7 +86,7 @@ pub(crate) fn run(
     let mut overlay = Overlay::new(state, closing.sequence);
     overlay.absorb(&run.before);
     let code = if envelope.is_soroban() {
-        run_contract(envelope, &mut overlay, closing, prices, modules, seed, &mut run)
+        run_contract(envelope, &mut overlay, terms, &mut run)
     } else {
         run_classic(envelope, &mut overlay, closing, &mut run)
     };
@@ -179,25 +172,18 @@ fn run_classic(envelope: &Envelope, overlay: &mut Overlay<'_>, closing: &Closing
     outcome::of_operations(results, all_succeeded)
 }
 
-fn run_contract(
-    envelope: &Envelope,
-    overlay: &mut Overlay<'_>,
-    closing: &Closing,
-    prices: &Prices,
-    modules: &Modules,
-    seed: [u8; 32],
-    run: &mut Run,
-) -> Code {
-    let mut layer = Overlay::new(overlay, closing.sequence);
-    let executed = soroban::apply(envelope, &mut layer, closing, prices, modules, seed);
+fn run_contract(envelope: &Envelope, overlay: &mut Overlay<'_>, terms: &Terms<'_>, run: &mut Run) -> Code {
+    let mut layer = Overlay::new(overlay, terms.closing.sequence);
+    let executed = soroban::apply(envelope, &mut layer, terms);
     run.diagnostics = executed.diagnostics;
     let succeeded = executed.applied.succeeded;
     if succeeded {
         run.refund -= executed.refundable_used;
         run.operations = vec![operation_meta(layer.changes(), &executed.applied)];
     }
-    let non_refundable =
-        envelope.soroban_data().map_or(0, |data| resources::non_refundable_fee(data, envelope.size, prices));
+    let non_refundable = envelope
+        .soroban_data()
+        .map_or(0, |data| resources::non_refundable_fee(data, envelope.size, terms.prices));
     run.soroban = Some(SorobanTransactionMetaV2 {
         ext: SorobanTransactionMetaExt::V1(SorobanTransactionMetaExtV1 {
             ext: ExtensionPoint::V0,

@@ -10,3 +10,5 @@ mod fixture;
 mod history;
 mod refusals;
 mod rust_client;
+#[cfg(feature = "soak-tests")]
+mod soak;
