@@ -219,3 +219,79 @@ impl<'a> Cursor<'a> {
 fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tunnler_protocol::time::UnixSeconds;
+
+    fn file(directory: &Path, passphrase: &str) -> StateFile {
+        let identity = Identity {
+            passphrase: passphrase.into(),
+            registry: "CA".into(),
+            namespace: "CB".into(),
+            all_names: true,
+        };
+        StateFile { path: directory.join(FILE), identity }
+    }
+
+    fn kept() -> Kept {
+        let relay = tunnler_protocol::SecretKey::from_seed(&[1; 32]).address();
+        let keys = [
+            Key::RegistryConfig,
+            Key::Zone,
+            Key::Terms,
+            Key::Publication,
+            Key::RelaySlot(7),
+            Key::Heartbeat(relay),
+            Key::Label("mynode".parse().unwrap()),
+            Key::NameSlot(u32::MAX),
+            Key::Domains(3),
+        ];
+        let agreement = |(index, key): (usize, Key)| Agreement {
+            key,
+            floor: 10 + u32::try_from(index).unwrap(),
+            value: (index % 2 == 0).then(|| Value { modified: 9, bytes: Arc::from([1, 2, 3].as_slice()) }),
+            open: index % 3 == 0,
+        };
+        Kept {
+            ledger: LedgerTime { sequence: 40, closed_at: UnixSeconds(1_700_000_000) },
+            complete: Complete { revisions: [3, 4], ledger: 39 },
+            agreements: keys.into_iter().enumerate().map(agreement).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = file(directory.path(), "test");
+        assert_eq!(file.load().unwrap(), None);
+        file.save(&kept()).unwrap();
+        assert_eq!(file.load().unwrap(), Some(kept()));
+    }
+
+    #[test]
+    fn a_file_of_another_network_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        file(directory.path(), "test").save(&kept()).unwrap();
+        assert_eq!(file(directory.path(), "other").load().unwrap(), None);
+        assert!(directory.path().join("chain.projection.bad").exists());
+        assert_eq!(file(directory.path(), "test").load().unwrap(), None, "it is no longer in the way");
+    }
+
+    #[test]
+    fn no_damage_goes_unnoticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = file(directory.path(), "test");
+        file.save(&kept()).unwrap();
+        let whole = std::fs::read(&file.path).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&file.path, &damaged).unwrap();
+            assert_eq!(file.load().unwrap(), None, "byte {at}");
+            std::fs::write(&file.path, &whole[..at]).unwrap();
+            assert_eq!(file.load().unwrap(), None, "cut at {at}");
+        }
+    }
+}

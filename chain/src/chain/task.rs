@@ -162,6 +162,9 @@ impl Task {
             keeper.save_if_due(&self.reader, now);
         }
         let status = status(&self.reader, &self.endpoints, self.quorum, now);
+        let usable = status.endpoints.iter().filter(|endpoint| endpoint.usable).count();
+        metrics::gauge!("chain_usable_endpoints").set(usable as f64);
+        metrics::gauge!("chain_disputed_entries").set(status.disputed as f64);
         self.status.send_if_modified(|old| {
             let modified = *old != status;
             *old = status;

@@ -356,3 +356,6 @@ impl Projection {
 fn may_have(zone: &Zone, host: &HostName, relay: &Address) -> bool {
     matches!(zone.classify(host), Host::Foreign) || zone.classify(host) == Host::Relay(*relay)
 }
+
+#[cfg(test)]
+mod tests;

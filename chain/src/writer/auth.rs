@@ -117,3 +117,59 @@ fn signature(key: &SecretKey, hash: &[u8; 32]) -> ScVal {
     let signature = bytes(&key.sign_transaction_hash(hash));
     vector([structure([("public_key", public), ("signature", signature)])])
 }
+
+#[cfg(test)]
+mod tests {
+    use stellar_xdr::{InvokeContractArgs, SorobanAuthorizedInvocation, VecM};
+
+    use super::*;
+    use crate::value::{sc_account, sc_contract, symbol};
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_seed(&[seed; 32])
+    }
+
+    fn call(function: &str) -> InvokeContractArgs {
+        InvokeContractArgs {
+            contract_address: sc_contract([7; 32]),
+            function_name: symbol(function),
+            args: VecM::default(),
+        }
+    }
+
+    fn asked(of: &SecretKey, function: &str) -> SorobanAuthorizationEntry {
+        SorobanAuthorizationEntry {
+            credentials: SorobanCredentials::Address(SorobanAddressCredentials {
+                address: sc_account(&of.address()),
+                nonce: 1,
+                signature_expiration_ledger: 0,
+                signature: ScVal::Void,
+            }),
+            root_invocation: SorobanAuthorizedInvocation {
+                function: SorobanAuthorizedFunction::ContractFn(call(function)),
+                sub_invocations: VecM::default(),
+            },
+        }
+    }
+
+    fn signed(asked: SorobanAuthorizationEntry, signers: &[SecretKey]) -> Result<Signed, WriteError> {
+        let host_function = HostFunction::InvokeContract(call("transfer"));
+        sign(vec![asked], &host_function, &key(1).address(), signers, [0; 32], 99)
+    }
+
+    #[test]
+    fn only_the_very_call_is_signed_and_only_by_its_keys() {
+        let signed_call = signed(asked(&key(2), "transfer"), &[key(2)]).unwrap();
+        assert!(signed_call.foreign);
+        let SorobanCredentials::Address(credentials) = &signed_call.entries[0].credentials else { panic!() };
+        assert_eq!(credentials.signature_expiration_ledger, 99);
+        assert_ne!((credentials.nonce, &credentials.signature), (1, &ScVal::Void));
+
+        let other = signed(asked(&key(2), "release"), &[key(2)]).err().expect("not what was asked for");
+        assert!(other.to_string().contains("something else than this call"), "{other}");
+        let missing = signed(asked(&key(3), "transfer"), &[key(2)]).err().expect("no such key");
+        assert!(
+            matches!(missing, WriteError::MissingSigner(address) if address == key(3).address().to_string())
+        );
+    }
+}

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tunnler_chain::{FollowedNames, WriteError, read_account, read_directory, read_name};
-use tunnler_protocol::directory::{Change, RelayStatus};
+use tunnler_chain::{FollowedNames, RelayRegistration, WriteError, read_account, read_directory, read_name};
+use tunnler_protocol::directory::{AccountHosts, AcmeIdentity, Change, RelayStatus};
+use tunnler_protocol::time::UnixSeconds;
 
 use crate::world::{STAKE, World, label, record, wait_for};
 
@@ -13,7 +14,13 @@ async fn relays_come_change_and_go() {
     let chain = world.reader(FollowedNames::Chosen);
     let empty = chain.wait_ready(Duration::from_secs(10)).await.expect("ready");
     assert!(empty.relays.is_empty());
-    assert_eq!(empty.zone.zone.as_str(), "tunnler.test");
+    let zone = &empty.zone;
+    assert_eq!((zone.zone.as_str(), zone.account_hosts), ("tunnler.test", AccountHosts::Owners));
+    assert_eq!((zone.grace, empty.heartbeat_ttl), (Duration::from_secs(86_400), Duration::from_secs(86_400)));
+    assert_eq!((zone.issuers.as_slice(), zone.servers.len()), (["pebble.test".to_owned()].as_slice(), 1));
+    assert_eq!(zone.servers[0].host.as_str(), "ns1.tunnler.test");
+    assert_eq!(zone.servers[0].ipv4, Some([127, 0, 0, 53].into()));
+    assert_eq!(zone.servers[0].key, crate::world::key(200).address());
 
     let (operator, relay) = (world.account(2).await, world.account(3).await);
     let (owner, other) = (world.writer(&operator), world.writer(&relay));
@@ -38,11 +45,27 @@ async fn relays_come_change_and_go() {
     other.set_status(RelayStatus::Draining).send().await.expect("drains");
     wait_for(&chain, "draining", |directory| directory.relays[&address].status == RelayStatus::Draining)
         .await;
-    other.update_relay(&record(9)).send().await.expect("updated");
-    let seen = |directory: &tunnler_protocol::directory::Directory| {
-        directory.relays[&address].ipv4 == Some([127, 0, 0, 9].into())
+    // Every field of the record arrives as it was sent, through the real contract.
+    let full = RelayRegistration {
+        host: Some("relay.example.org".parse().unwrap()),
+        control_port: 7001,
+        ingress_port: 8443,
+        ipv4: Some([127, 0, 0, 9].into()),
+        ipv6: Some("2001:db8::9".parse().unwrap()),
+        region: "eu-west".into(),
+        capacity: 12_345,
+        acme: Some(AcmeIdentity { issuer: "ca.example".into(), account: "https://ca.example/acct/1".into() }),
+        terms: Some("https://relay.example.org/terms".into()),
     };
-    wait_for(&chain, "the update", seen).await;
+    other.update_relay(&full).send().await.expect("updated");
+    wait_for(&chain, "the update", |directory| directory.relays[&address].capacity == 12_345).await;
+    let seen = chain.handle().directory().unwrap().relays[&address].clone();
+    assert_eq!(seen.operator, operator.address().to_string());
+    assert_eq!((&seen.host, &seen.region, &seen.acme), (&full.host, &full.region, &full.acme));
+    assert_eq!((seen.control_port, seen.ingress_port), (full.control_port, full.ingress_port));
+    assert_eq!((seen.ipv4, seen.ipv6), (full.ipv4, full.ipv6));
+    assert!(seen.registered_at > UnixSeconds(1_700_000_000));
+    assert!(seen.heartbeat.unwrap().at >= seen.registered_at);
 
     let before = chain.handle().directory().expect("directory");
     owner.deregister(&address).send().await.expect("deregistered");

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tunnler_chain::deploy::{NamespaceConfig, RegistryConfig, deploy_namespace, deploy_registry, fund};
+use tunnler_chain::deploy::{
+    NamespaceConfig, RegistryConfig, Server, deploy_namespace, deploy_registry, fund,
+};
 use tunnler_chain::{Chain, ChainConfig, FollowedNames, RelayRegistration, Writer};
 use tunnler_localnet::Localnet;
 use tunnler_protocol::SecretKey;
@@ -76,7 +78,12 @@ impl World {
             per_owner: 64,
             account_hosts: AccountHosts::Owners,
             issuers: vec!["pebble.test".into()],
-            servers: Vec::new(),
+            servers: vec![Server {
+                host: "ns1.tunnler.test".parse().expect("a host"),
+                ipv4: Some([127, 0, 0, 53].into()),
+                ipv6: None,
+                key: key(200).address(),
+            }],
         };
         network.namespace = deploy_namespace(&writer, &wasm("tunnel_namespace"), &namespace)
             .await

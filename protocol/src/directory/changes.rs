@@ -99,3 +99,6 @@ impl Directory {
 fn same<T: PartialEq>(old: &Arc<T>, new: &Arc<T>) -> bool {
     Arc::ptr_eq(old, new) || old == new
 }
+
+#[cfg(test)]
+mod tests;
