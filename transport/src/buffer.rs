@@ -23,6 +23,11 @@ impl BufferPool {
         free.unwrap_or_else(|| vec![0; BUFFER_LEN].into_boxed_slice())
     }
 
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(crate) fn give_back(&self, buffer: Box<[u8]>) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < self.keep {

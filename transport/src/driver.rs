@@ -276,3 +276,6 @@ fn stream_id(stream: &yamux::Stream) -> u32 {
 fn broken(error: &io::Error) -> End {
     End::Broken(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,8 @@ pub(crate) struct Wire<S, C> {
     link: Arc<Link>,
     texts_in: mpsc::Sender<C>,
     texts_out: mpsc::Receiver<String>,
-    urgent: VecDeque<Message>,
+    ping_due: bool,
+    last_words: VecDeque<String>,
     inbound: Bytes,
     inbound_frames: Boundaries,
     /// Bytes of the completed header that yamux has not taken yet.
@@ -138,7 +139,8 @@ impl<S: Transport, C: Control> Wire<S, C> {
             link,
             texts_in,
             texts_out,
-            urgent: VecDeque::new(),
+            ping_due: false,
+            last_words: VecDeque::new(),
             inbound: Bytes::new(),
             inbound_frames: Boundaries::default(),
             header_left: 0,
@@ -175,14 +177,12 @@ impl<S: Transport, C: Control> Wire<S, C> {
 
     /// Queues a WebSocket ping, before anything else that waits.
     pub fn ping(&mut self) {
-        if self.urgent.is_empty() {
-            self.urgent.push_back(Message::Ping(Bytes::new()));
-        }
+        self.ping_due = true;
     }
 
-    /// Queues a last text.
+    /// Queues a last text, after all others.
     pub fn say(&mut self, text: String) {
-        self.urgent.push_back(Message::text(text));
+        self.last_words.push_back(text);
     }
 
     /// Sends everything gathered and queued.
@@ -202,11 +202,13 @@ impl<S: Transport, C: Control> Wire<S, C> {
     fn poll_hand_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(Pin::new(&mut self.websocket).poll_ready(cx)).map_err(broken)?;
-            let message = if let Some(message) = self.urgent.pop_front() {
-                message
+            let message = if std::mem::take(&mut self.ping_due) {
+                Message::Ping(Bytes::new())
             } else if let Some(stream) = self.link.next_reset() {
                 Message::text(C::reset_text(stream))
             } else if let Poll::Ready(Some(text)) = self.texts_out.poll_recv(cx) {
+                Message::text(text)
+            } else if let Some(text) = self.last_words.pop_front() {
                 Message::text(text)
             } else {
                 if self.outbound_frames.between_frames()
