@@ -12,7 +12,7 @@ use std::sync::{Arc, RwLock};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -108,6 +108,7 @@ fn router(shared: Arc<Shared>) -> Router {
     let faulty = Router::new()
         .route("/friendbot", get(friendbot::by_query).post(friendbot::by_form))
         .fallback(json_rpc)
+        .layer(middleware::from_fn(allow_browsers))
         .layer(middleware::from_fn_with_state(shared.clone(), misbehave));
     Router::new()
         .route("/control", get(control::status))
@@ -141,6 +142,20 @@ async fn misbehave(State(shared): State<Arc<Shared>>, request: Request, next: Ne
     next.run(request).await
 }
 
+/// Lets pages of any origin ask, as the public servers do: development happens in browsers too.
+async fn allow_browsers(request: Request, next: Next) -> Response {
+    let asks_first = request.method() == Method::OPTIONS;
+    let mut response =
+        if asks_first { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if asks_first {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+    }
+    response
+}
+
 /// A response that promises a body and breaks off: for the client the connection is lost.
 fn broken_connection() -> Response {
     let broken: Result<Bytes, std::io::Error> = Err(std::io::ErrorKind::ConnectionReset.into());
@@ -151,7 +166,7 @@ fn broken_connection() -> Response {
 }
 
 async fn json_rpc(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    if request.method() != axum::http::Method::POST {
+    if request.method() != Method::POST {
         let hint = "tunnler-localnet, a development network. JSON-RPC: POST. Funds: GET /friendbot?addr=G…\n";
         return (StatusCode::METHOD_NOT_ALLOWED, hint).into_response();
     }

@@ -4,8 +4,8 @@
 
 use stellar_xdr::{
     AccountId, ContractEvent, ContractEventBody, ContractEventType, ContractEventV0, ContractId,
-    ExtensionPoint, Hash, Int128Parts, ScAddress, ScString, ScSymbol, ScVal, StringM, TransactionEvent,
-    TransactionEventStage,
+    DiagnosticEvent, ExtensionPoint, Hash, Int128Parts, ScAddress, ScError, ScErrorCode, ScString, ScSymbol,
+    ScVal, StringM, TransactionEvent, TransactionEventStage,
 };
 
 /// A transfer of the native asset by a classic operation.
@@ -32,6 +32,23 @@ pub(crate) fn refund(contract: &Hash, payer: &AccountId, amount: i64) -> Transac
         stage: TransactionEventStage::AfterAllTxs,
         event: native(contract, vec![symbol("fee"), address(payer)], -amount),
     }
+}
+
+/// Why something failed, in the form in which the network's own nodes say such things. `None`: it cannot be said.
+pub(crate) fn error(why: &str) -> Option<DiagnosticEvent> {
+    let topics = vec![symbol("error"), ScVal::Error(ScError::Storage(ScErrorCode::InvalidInput))];
+    Some(DiagnosticEvent {
+        in_successful_contract_call: false,
+        event: ContractEvent {
+            ext: ExtensionPoint::V0,
+            contract_id: None,
+            type_: ContractEventType::Diagnostic,
+            body: ContractEventBody::V0(ContractEventV0 {
+                topics: topics.try_into().ok()?,
+                data: ScVal::String(ScString(StringM::try_from(why).ok()?)),
+            }),
+        },
+    })
 }
 
 fn native(contract: &Hash, topics: Vec<ScVal>, amount: i64) -> ContractEvent {

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stellar_xdr::{
-    ContractEvent, ContractEventBody, ContractEventType, ContractEventV0, DiagnosticEvent, ExtensionPoint,
-    Hash, ScError, ScErrorCode, ScString, ScSymbol, ScVal, StringM, TransactionEnvelope,
-};
+use stellar_xdr::{Hash, TransactionEnvelope};
 
 use super::network::parse_xdr;
 use super::{Format, RpcError, View};
+use crate::events;
 use crate::faults::Faults;
 use crate::ledger::Submission;
 use crate::network::Network;
@@ -66,30 +64,10 @@ fn reply(view: &View<'_>, submission: Submission, format: Format) -> Value {
             let mut reply = of("ERROR", hash);
             let fields = reply.as_object_mut().expect("made as an object");
             format.put(fields, "errorResult", &result);
-            if let Some(event) = detail.as_deref().and_then(diagnostic) {
+            if let Some(event) = detail.as_deref().and_then(events::error) {
                 fields.insert(format.field("diagnosticEvents"), format.values([&event]));
             }
             reply
         }
     }
-}
-
-/// Why a transaction was refused, in the form in which the network's own nodes say such things.
-fn diagnostic(detail: &str) -> Option<DiagnosticEvent> {
-    let topics = vec![
-        ScVal::Symbol(ScSymbol(StringM::try_from("error").ok()?)),
-        ScVal::Error(ScError::Storage(ScErrorCode::InvalidInput)),
-    ];
-    Some(DiagnosticEvent {
-        in_successful_contract_call: false,
-        event: ContractEvent {
-            ext: ExtensionPoint::V0,
-            contract_id: None,
-            type_: ContractEventType::Diagnostic,
-            body: ContractEventBody::V0(ContractEventV0 {
-                topics: topics.try_into().ok()?,
-                data: ScVal::String(ScString(StringM::try_from(detail).ok()?)),
-            }),
-        },
-    })
 }

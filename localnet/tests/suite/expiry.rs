@@ -144,3 +144,27 @@ async fn lives_are_extended_and_archived_entries_restored_by_operation() -> Resu
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn what_an_earlier_transaction_restored_is_not_paid_for_again() -> Result<()> {
+    let net = Net::start().await?;
+    let (alice, bob) = (net.account("alice").await?, net.account("bob").await?);
+    let probe = net.probe(&alice).await?;
+    net.rpc.invoke(&alice, &probe, "put", vec![ScVal::U32(1), ScVal::U32(2)]).await?.succeeded()?;
+    net.localnet.advance(PERSISTENT_LIFE).await?;
+    let body = || host_function(call(&probe, "put", vec![ScVal::U32(1), ScVal::U32(3)]));
+    let first = net.rpc.prepared(&alice, body()).await?;
+    let second = net.rpc.prepared(&bob, body()).await?;
+    let restored = net.rpc.send(first, &[&alice]).await?.succeeded()?;
+    let only_called = net.rpc.send(second, &[&bob]).await?.succeeded()?;
+    let rent = |sent: &crate::fixture::Sent| {
+        let meta = sent.meta.as_ref().and_then(|meta| meta.soroban_meta.as_ref()).expect("metadata");
+        match &meta.ext {
+            xdr::SorobanTransactionMetaExt::V1(fees) => fees.rent_fee_charged,
+            other => panic!("fees are stated: {other:?}"),
+        }
+    };
+    assert!(rent(&restored) > 0);
+    assert_eq!(rent(&only_called), 0);
+    Ok(())
+}
