@@ -25,7 +25,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the zone.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Make, show and roll over the zone's DNSSEC keys.
     Keys {
         /// Directory with the zone's keys; every server of the zone needs a copy
@@ -77,13 +77,28 @@ struct RunArguments {
     /// Directory with the zone's keys (`tunnler-dns keys`); without it the zone is not signed
     #[arg(long, value_name = "DIR")]
     zone_keys: Option<PathBuf>,
+    /// Address for DNS over TLS
+    #[arg(long, value_name = "IP:PORT")]
+    dot: Option<SocketAddr>,
+    /// Address for DNS over HTTPS
+    #[arg(long, value_name = "IP:PORT")]
+    doh: Option<SocketAddr>,
+    /// Certificate chain for DNS over TLS and HTTPS (PEM); read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_chain: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_chain")]
+    tls_key: Option<PathBuf>,
+    /// Look at each relay's ingress about every so many seconds; 0 for never
+    #[arg(long, value_name = "SECONDS")]
+    probe: Option<u64>,
 }
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Command::Run(arguments) => run::run(arguments),
+        Command::Run(arguments) => run::run(*arguments),
         Command::Keys { dir, step } => zone_keys::run(&dir, step),
         Command::Explain { name, admin } => ask::explain(&name, admin),
     };

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod dnssec;
 pub mod feed;
 pub mod http;
+pub mod probe;
 pub mod serve;
 pub mod server;
 pub mod snapshot;

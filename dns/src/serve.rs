@@ -1,13 +1,18 @@
 //! Sockets: UDP workers and a TCP accept loop with caps. Every packet passes header checks and the rate limit before
 //! it is parsed, and none can take the server down.
 
+mod doh;
 pub mod limit;
 pub mod responder;
+mod stream;
 mod tally;
-mod tcp;
+pub mod tls;
 mod udp;
 
 pub use responder::Responder;
+
+use self::stream::Protocol;
+use self::tls::{Certificate, CertificateError, CertificateFiles};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::sync_channel;
@@ -93,7 +98,63 @@ impl Bound {
             let (answering, jobs) = (responder.clone(), jobs.clone());
             tasks.spawn_blocking(move || udp::sign(&jobs, &answering));
         }
-        tasks.spawn(tcp::accept(self.tcp, responder.clone(), stop.clone()));
+        tasks.spawn(stream::accept(self.tcp, Protocol::Tcp, responder.clone(), stop.clone()));
+    }
+}
+
+/// One address served over TLS only.
+#[derive(Debug)]
+pub struct Encrypted {
+    address: SocketAddr,
+    listener: TcpListener,
+    certificate: Arc<Certificate>,
+    protocol: Protocol,
+}
+
+/// An encrypted address cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum EncryptedError {
+    /// The address.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+impl Encrypted {
+    /// DNS over TLS (RFC 7858) at `address`.
+    pub async fn dot(address: SocketAddr, files: CertificateFiles) -> Result<Self, EncryptedError> {
+        let certificate = Arc::new(Certificate::load(files, &["dot"])?);
+        Self::bind(address, Protocol::Dot(certificate.clone()), certificate).await
+    }
+
+    /// DNS over HTTPS (RFC 8484) at `address`.
+    pub async fn doh(address: SocketAddr, files: CertificateFiles) -> Result<Self, EncryptedError> {
+        let certificate = Arc::new(Certificate::load(files, &["h2", "http/1.1"])?);
+        Self::bind(address, Protocol::Doh(certificate.clone()), certificate).await
+    }
+
+    async fn bind(
+        address: SocketAddr,
+        protocol: Protocol,
+        certificate: Arc<Certificate>,
+    ) -> Result<Self, EncryptedError> {
+        let failed = |source| BindError { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { address, listener, certificate, protocol })
+    }
+
+    /// The address with its real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, following the certificate's files.
+    pub fn serve(self, responder: &Arc<Responder>, tasks: &TaskTracker, stop: &CancellationToken) {
+        tasks.spawn(self.certificate.follow(stop.clone()));
+        tasks.spawn(stream::accept(self.listener, self.protocol, responder.clone(), stop.clone()));
     }
 }
 

@@ -17,8 +17,10 @@ use crate::dnssec::keys::{KeyError, ZoneKeys};
 use crate::dnssec::rollover;
 use crate::feed::{self, Dialer};
 use crate::http::{self, HttpError};
+use crate::probe::{self, Probing};
 use crate::serve::limit::Rate;
-use crate::serve::{BindError, Bound, Responder};
+use crate::serve::tls::CertificateFiles;
+use crate::serve::{BindError, Bound, Encrypted, EncryptedError, Responder};
 use crate::snapshot::{Snapshot, Terms};
 use crate::state::store::{Store, StoreError};
 use crate::state::task::{self, Ends, QUEUE, Shared};
@@ -41,6 +43,14 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Where clients POST presences.
     pub http: Option<SocketAddr>,
+    /// The certificate for DNS over TLS and HTTPS.
+    pub certificate: Option<CertificateFiles>,
+    /// Address for DNS over TLS; needs the certificate.
+    pub dot: Option<SocketAddr>,
+    /// Address for DNS over HTTPS; needs the certificate.
+    pub doh: Option<SocketAddr>,
+    /// Whether relays' ingress is probed.
+    pub probing: Probing,
     /// Where presences are kept over restarts; `None` keeps nothing.
     pub state: Option<PathBuf>,
     /// Directory with the zone's keys; `None` leaves the zone unsigned.
@@ -61,6 +71,12 @@ pub enum ServerError {
     /// The state directory.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// DNS over TLS or HTTPS.
+    #[error(transparent)]
+    Encrypted(#[from] EncryptedError),
+    /// DNS over TLS or HTTPS without a certificate.
+    #[error("DNS over TLS and HTTPS need a certificate: pass --tls-chain FILE and --tls-key FILE")]
+    NoCertificate,
     /// The zone's keys.
     #[error(transparent)]
     ZoneKeys(#[from] KeyError),
@@ -70,6 +86,8 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     dns: Vec<SocketAddr>,
+    dot: Option<SocketAddr>,
+    doh: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     http: Option<SocketAddr>,
     shared: Shared,
@@ -88,6 +106,15 @@ impl Server {
         for address in &config.listen {
             bound.push(Bound::bind(*address, config.workers).await?);
         }
+        let certificate = || config.certificate.clone().ok_or(ServerError::NoCertificate);
+        let dot = match config.dot {
+            Some(address) => Some(Encrypted::dot(address, certificate()?).await?),
+            None => None,
+        };
+        let doh = match config.doh {
+            Some(address) => Some(Encrypted::doh(address, certificate()?).await?),
+            None => None,
+        };
         let admin = http::bind(config.admin).await?;
         let posting = http::bind(config.http).await?;
         let (store, restored) = match &config.state {
@@ -105,6 +132,10 @@ impl Server {
 
         let ends = Ends { directory, events: received, shared: shared.clone(), subscriptions: subscribe };
         tasks.spawn(task::run(state, ends, store, stop.clone()));
+        if let Probing::Every(every) = config.probing {
+            let (relays, shared) = (subscriptions.clone(), shared.clone());
+            tasks.spawn(probe::follow(every, relays, shared, events.clone(), stop.clone()));
+        }
         let dialer = Arc::new(Dialer::new(config.key, shared.clone()));
         tasks.spawn(feed::follow(dialer, subscriptions, shared.clone(), events.clone(), stop.clone()));
         if let Some(dir) = config.zone_keys {
@@ -112,6 +143,8 @@ impl Server {
         }
         let server = Self {
             dns: bound.iter().map(Bound::address).collect(),
+            dot: dot.as_ref().map(Encrypted::address),
+            doh: doh.as_ref().map(Encrypted::address),
             admin: admin.as_ref().map(http::Bound::address),
             http: posting.as_ref().map(http::Bound::address),
             shared: shared.clone(),
@@ -130,6 +163,9 @@ impl Server {
         for bound in bound {
             bound.serve(&responder, &tasks, &stop);
         }
+        for encrypted in dot.into_iter().chain(doh) {
+            encrypted.serve(&responder, &tasks, &stop);
+        }
         tasks.close();
         Ok(server)
     }
@@ -137,6 +173,16 @@ impl Server {
     /// Where DNS is served.
     pub fn dns_addresses(&self) -> &[SocketAddr] {
         &self.dns
+    }
+
+    /// Where DNS over TLS is served.
+    pub fn dot_address(&self) -> Option<SocketAddr> {
+        self.dot
+    }
+
+    /// Where DNS over HTTPS is served.
+    pub fn doh_address(&self) -> Option<SocketAddr> {
+        self.doh
     }
 
     /// Where operators look.

@@ -251,4 +251,6 @@ fn most_sessions(relay: &Relay) -> usize {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -11,7 +11,9 @@ use tunnler_protocol::network::Network;
 
 use super::RunArguments;
 use crate::Config;
+use crate::probe::Probing;
 use crate::serve::limit::Rate;
+use crate::serve::tls::CertificateFiles;
 use crate::snapshot::Terms;
 
 /// Where operators look unless told otherwise.
@@ -20,6 +22,8 @@ pub const DEFAULT_ADMIN: &str = "127.0.0.1:9153";
 const DEFAULT_RATE: u32 = 1000;
 /// A week: longer than any outage of RPC servers that nobody mends.
 const DEFAULT_STALENESS_HOURS: u64 = 7 * 24;
+/// Light enough for a thousand relays, and a dead ingress is seen within two minutes.
+const DEFAULT_PROBE_SECONDS: u64 = 30;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,11 @@ struct RawConfig {
     rate: Option<u32>,
     staleness: Option<u64>,
     zone_keys: Option<PathBuf>,
+    dot: Option<SocketAddr>,
+    doh: Option<SocketAddr>,
+    tls_chain: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    probe: Option<u64>,
 }
 
 /// What `run` runs.
@@ -104,6 +113,8 @@ pub(super) fn resolve(arguments: RunArguments) -> Result<Run, ConfigError> {
         ingress_port: network.ingress_port,
         staleness: Duration::from_secs(hours.saturating_mul(3600)),
     };
+    let chain = arguments.tls_chain.or(raw.tls_chain);
+    let key_file = arguments.tls_key.or(raw.tls_key);
     let server = Config {
         terms,
         key,
@@ -113,6 +124,13 @@ pub(super) fn resolve(arguments: RunArguments) -> Result<Run, ConfigError> {
         admin: Some(admin.unwrap_or_else(|| DEFAULT_ADMIN.parse().expect("a socket address"))),
         http: arguments.http.or(raw.http),
         state: Some(state.clone()),
+        certificate: chain.zip(key_file).map(|(chain, key)| CertificateFiles { chain, key }),
+        dot: arguments.dot.or(raw.dot),
+        doh: arguments.doh.or(raw.doh),
+        probing: match arguments.probe.or(raw.probe).unwrap_or(DEFAULT_PROBE_SECONDS) {
+            0 => Probing::Off,
+            seconds => Probing::Every(Duration::from_secs(seconds)),
+        },
         zone_keys: arguments.zone_keys.or(raw.zone_keys),
         metrics: None,
     };

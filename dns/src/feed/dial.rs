@@ -10,11 +10,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::{SinkExt, StreamExt};
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -24,10 +21,11 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tunnler_protocol::SecretKey;
-use tunnler_protocol::challenge::{EXPORTER_LABEL, Exporter, Statement};
+use tunnler_protocol::challenge::{Exporter, Statement};
 use tunnler_protocol::directory::Relay;
 use tunnler_protocol::feed::{self, Request};
 use tunnler_protocol::instance::BootId;
+use tunnler_transport::tls;
 
 use crate::state::task::Shared;
 
@@ -70,14 +68,8 @@ pub struct Dialer {
 impl Dialer {
     /// A dialer that proves `key`. The process-wide rustls provider must be installed.
     pub fn new(key: SecretKey, shared: Shared) -> Self {
-        let provider = CryptoProvider::get_default().expect("main installs the TLS provider").clone();
-        let mut config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.resumption = Resumption::disabled();
-        Self { key, tls: Arc::new(config), shared }
+        let (tls, _) = tls::client_config(None);
+        Self { key, tls, shared }
     }
 
     /// Connects to the first address of `relay` that answers as that relay.
@@ -107,7 +99,7 @@ impl Dialer {
         let name = ServerName::try_from(host.as_str().to_owned())
             .map_err(|_| DialError::NotTheRelay("its host is not a name"))?;
         let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp).await?;
-        let exporter = exporter(&tls)?;
+        let exporter = tls::exporter(tls.get_ref().1).map_err(std::io::Error::other)?;
         let mut request = format!("wss://{host}:{}{}", relay.control_port, feed::PATH)
             .into_client_request()
             .map_err(Box::new)?;
@@ -154,48 +146,4 @@ async fn hello(socket: &mut Connection, relay: &Relay, exporter: &Exporter) -> R
         .verify(exporter, &signature)
         .map_err(|_| DialError::NotTheRelay("the signature is not this relay's on this channel"))?;
     Ok(boot)
-}
-
-fn exporter(tls: &TlsStream<TcpStream>) -> Result<Exporter, DialError> {
-    let material = tls.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None);
-    material.map(Exporter).map_err(|error| std::io::Error::other(error).into())
-}
-
-/// Accepts every certificate, but checks that the other end holds its key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("only TLS 1.3 is spoken here".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -1,5 +1,6 @@
 //! The server's sockets with a hand-made snapshot behind them: what resolvers and probes of other makes say.
 
+mod caa;
 mod probes;
 mod validators;
 

@@ -19,7 +19,9 @@ use tunnler_protocol::time::{LedgerTime, UnixMillis};
 use self::relay::FeedRelay;
 use super::*;
 use crate::fixture::{TERMS, address, claims_at, directory, key, name, signed};
+use crate::probe::Probing;
 use crate::serve::limit::Rate;
+use crate::serve::tls::CertificateFiles;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The server's key: the first zone server of the fixture.
@@ -40,6 +42,10 @@ fn config(state: Option<PathBuf>) -> Config {
         rate: Rate::Unlimited,
         admin: Some(local),
         http: Some(local),
+        certificate: None,
+        dot: None,
+        doh: None,
+        probing: Probing::Off,
         state,
         zone_keys: None,
         metrics: None,
@@ -304,6 +310,77 @@ async fn tcp_answers_in_sequence_and_is_capped_per_network() {
     }
     // Slots come back as the streams of this loop are dropped, so not all of the surplus need be refused.
     assert!((1..=17).contains(&refused), "{refused} of 80 refused");
+    world.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_reports_but_does_not_serve_is_put_behind() {
+    install_provider();
+    let relays = [FeedRelay::start(1).await, FeedRelay::start(2).await];
+    let presence = presence_now(101, &["mynode"], &[1, 2]);
+    relays.iter().for_each(|relay| relay.attach(&presence));
+    let mut chain = chain(&[&relays[0], &relays[1]]);
+    // Visitors are expected where relay one speaks TLS; at that port of relay two nobody listens.
+    let ingress = relays[0].port();
+    chain.relays.values_mut().for_each(|relay| Arc::make_mut(relay).ingress_port = ingress);
+    let mut config = config(None);
+    config.terms.ingress_port = ingress;
+    config.probing = Probing::Every(Duration::from_millis(100));
+    let world = World::start(config, chain).await;
+    world.until(Ok(vec![relays[0].ip()]), 10 * SECOND).await;
+    // But it is better than none.
+    relays[0].drain(101);
+    world.until(Ok(vec![relays[0].ip(), relays[1].ip()]), 5 * SECOND).await;
+    world.server.shutdown().await;
+}
+
+/// A certificate for `localhost` in files, and a client that trusts it.
+fn certificate(dir: &std::path::Path) -> (CertificateFiles, tokio_rustls::TlsConnector) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let files = CertificateFiles { chain: dir.join("chain.pem"), key: dir.join("key.pem") };
+    std::fs::write(&files.chain, made.cert.pem()).unwrap();
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    (files, tokio_rustls::TlsConnector::from(Arc::new(client)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_zone_is_answered_over_tls_and_https() {
+    install_provider();
+    let dir = tempfile::tempdir().unwrap();
+    let (files, tls) = certificate(dir.path());
+    let local = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let config = Config { certificate: Some(files), dot: local, doh: local, ..config(None) };
+    let relay = FeedRelay::start(1).await;
+    let world = World::start(config, chain(&[&relay])).await;
+    let connect = async |address: Option<SocketAddr>| {
+        let tcp = TcpStream::connect(address.unwrap()).await.unwrap();
+        tls.connect("localhost".try_into().unwrap(), tcp).await.unwrap()
+    };
+    let query = question("tunnel.example.", RecordType::SOA);
+
+    let mut stream = connect(world.server.dot_address()).await;
+    stream.write_u16(query.len() as u16).await.unwrap();
+    stream.write_all(&query).await.unwrap();
+    let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(Message::from_vec(&answer).unwrap().answers.len(), 1);
+
+    let mut stream = connect(world.server.doh_address()).await;
+    let head = format!(
+        "POST /dns-query HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/dns-message\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        query.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&query).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let body = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(Message::from_vec(&answer[body..]).unwrap().answers.len(), 1);
     world.server.shutdown().await;
 }
 
