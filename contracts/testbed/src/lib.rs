@@ -15,7 +15,7 @@ use soroban_sdk::token::TokenClient;
 use soroban_sdk::{Address, Env, TryIntoVal, xdr};
 
 pub use call::{Call, Outcome, Payment};
-pub use cost::Cost;
+pub use cost::{BOUND, Cost, Costs};
 pub use key::Key;
 pub use life::Life;
 pub use wasm::{Build, wasm};

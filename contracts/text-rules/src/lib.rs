@@ -13,7 +13,7 @@ pub const DOMAIN_MAX: usize = 253;
 /// Characters of a strkey (SEP-23).
 pub const ADDRESS_LEN: usize = 56;
 /// Longest CAA issuer domain accepted.
-pub const ISSUER_MAX: usize = 64;
+pub const ISSUER_MAX: usize = 48;
 /// Longest reason for a suspension or delisting.
 pub const REASON_MAX: usize = 64;
 
@@ -151,7 +151,7 @@ mod tests {
         check(
             is_issuer,
             &["letsencrypt.org", "pebble", "pki.goog"],
-            &["", "le.org;accounturi=x", "le.org ", "LE.org", "\"le.org\"", &"x".repeat(65)],
+            &["", "le.org;accounturi=x", "le.org ", "LE.org", "\"le.org\"", &"x".repeat(49)],
         );
     }
 

@@ -8,12 +8,14 @@ use crate::error::Error;
 use crate::storage;
 use crate::types::{DomainsEntry, NameRecord};
 
+/// Longest custom domain: shorter than DNS allows, because all of a name are written with each of them.
+const LENGTH_MAX: usize = 128;
 /// Domains a name can claim.
 const DOMAINS_MAX: u32 = 4;
 
 /// Adds a domain to those of the name in `slot`.
 pub fn map(env: &Env, slot: u32, record: NameRecord, domain: &String) -> Result<(), Error> {
-    if !is_domain(domain, DOMAIN_MAX) || is_in_zone(env, domain) {
+    if !is_domain(domain, LENGTH_MAX) || is_in_zone(env, domain) {
         return Err(Error::BadDomain);
     }
     let mut domains = storage::domains(env, slot, &record);

@@ -39,7 +39,7 @@ pub enum Error {
     BadCapacity = 114,
     /// Not a CAA issuer domain, or too long.
     BadIssuer = 115,
-    /// Not an https URI that may stand in CAA, too long, or more than 2 accounts.
+    /// Not an https URI that may stand in CAA, too long, or more than one account.
     BadAccount = 116,
     /// Not an https URI, or too long.
     BadTerms = 117,

@@ -23,8 +23,8 @@ pub struct RelayRecord {
     pub region: String,
     /// Clients the relay is willing to carry, 1..=1,000,000.
     pub capacity: u32,
-    /// ACME accounts that may get the relay host's certificate, preferred first; end up in CAA (RFC 8657). At most 2, so
-    /// that one can be exchanged for another.
+    /// The ACME account that may get the relay host's certificate, or none; ends up in CAA (RFC 8657). A list of at most
+    /// one, because the SDK's tests cannot convert an optional record within a record.
     pub acme: Vec<AcmeIdentity>,
     /// `https://` page with the operator's terms.
     pub terms: Option<String>,
@@ -34,9 +34,9 @@ pub struct RelayRecord {
 #[contracttype]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AcmeIdentity {
-    /// Issuer domain name, 1..=64 characters.
+    /// Issuer domain name, 1..=48 characters.
     pub issuer: String,
-    /// Account URI, `https://`, at most 128 characters.
+    /// Account URI, `https://`, at most 96 characters.
     pub account: String,
 }
 

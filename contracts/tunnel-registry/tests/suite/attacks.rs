@@ -120,7 +120,7 @@ fn records_are_bounded(scene: Scene) {
         (host("203.0.113.7"), Error::BadHost),
         (host("relay.example."), Error::BadHost),
         (host("rélay.example"), Error::BadHost),
-        (host(&format!("{}.org", ["a".repeat(48), "b".repeat(48)].join("."))), Error::BadHost),
+        (host(&format!("{}.org", ["a".repeat(38), "b".repeat(39)].join("."))), Error::BadHost),
         (RelayRecord { region: text(env, ""), ..good.clone() }, Error::BadRegion),
         (RelayRecord { region: text(env, "EU"), ..good.clone() }, Error::BadRegion),
         (RelayRecord { region: text(env, &"r".repeat(17)), ..good.clone() }, Error::BadRegion),
@@ -138,15 +138,15 @@ fn records_are_bounded(scene: Scene) {
         ),
         (
             RelayRecord {
-                acme: identity("ca.example", &format!("https://{}", "a".repeat(121))),
+                acme: identity("ca.example", &format!("https://{}", "a".repeat(89))),
                 ..good.clone()
             },
             Error::BadAccount,
         ),
-        (RelayRecord { acme: vec![env, acme(env), acme(env), acme(env)], ..good.clone() }, Error::BadAccount),
+        (RelayRecord { acme: vec![env, acme(env), acme(env)], ..good.clone() }, Error::BadAccount),
         (RelayRecord { terms: Some(text(env, "javascript:alert(1)")), ..good.clone() }, Error::BadTerms),
         (
-            RelayRecord { terms: Some(text(env, &format!("https://{}", "a".repeat(89)))), ..good.clone() },
+            RelayRecord { terms: Some(text(env, &format!("https://{}", "a".repeat(57)))), ..good.clone() },
             Error::BadTerms,
         ),
     ];

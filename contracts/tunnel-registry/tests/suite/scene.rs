@@ -93,21 +93,21 @@ pub fn record(env: &Env) -> RelayRecord {
         region: text(env, "eu-central"),
         capacity: 500,
         acme: vec![env, acme(env)],
-        terms: Some(text(env, "https://relay.example.org/terms")),
+        terms: Some(text(env, "https://relay.example.org/tos")),
     }
 }
 
 /// The largest record that is accepted.
 pub fn largest_record(env: &Env) -> RelayRecord {
     let uri = |len: usize| text(env, &format!("https://{}", "a".repeat(len - 8)));
-    let host = ["a".repeat(49), "b".repeat(50)].join(".");
-    let issuer = ["i".repeat(32), "j".repeat(31)].join(".");
-    let identity = AcmeIdentity { issuer: text(env, &issuer), account: uri(128) };
+    let host = ["a".repeat(39), "b".repeat(40)].join(".");
+    let issuer = ["i".repeat(24), "j".repeat(23)].join(".");
+    let identity = AcmeIdentity { issuer: text(env, &issuer), account: uri(96) };
     RelayRecord {
         host: Some(text(env, &host)),
         region: text(env, &"r".repeat(16)),
-        acme: vec![env, identity.clone(), identity],
-        terms: Some(uri(96)),
+        acme: vec![env, identity],
+        terms: Some(uri(64)),
         ..record(env)
     }
 }
