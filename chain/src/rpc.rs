@@ -111,8 +111,8 @@ pub(crate) enum Submission {
 /// What is known about a transaction.
 #[derive(Clone, Debug)]
 pub(crate) enum Lookup {
-    /// Not in the ledgers from `oldest` to the one that closed at `closed_at`.
-    NotFound { oldest: u32, closed_at: UnixSeconds },
+    /// Not in the ledgers from `oldest` to `latest`.
+    NotFound { oldest: u32, latest: LedgerTime },
     /// Included and successful.
     Success(Box<GetTransactionResponse>),
     /// Included and failed.
@@ -238,6 +238,7 @@ impl Rpc {
         #[serde(rename_all = "camelCase")]
         struct Raw {
             oldest_ledger: u32,
+            latest_ledger: u32,
             #[serde(deserialize_with = "number_or_text")]
             latest_ledger_close_time: u64,
             #[serde(flatten)]
@@ -254,7 +255,10 @@ impl Rpc {
             "FAILED" => Ok(Lookup::Failed(Box::new(response))),
             "NOT_FOUND" => Ok(Lookup::NotFound {
                 oldest: raw.oldest_ledger,
-                closed_at: UnixSeconds(raw.latest_ledger_close_time),
+                latest: LedgerTime {
+                    sequence: raw.latest_ledger,
+                    closed_at: UnixSeconds(raw.latest_ledger_close_time),
+                },
             }),
             other => Err(Failure(format!("unknown status {other:?}"))),
         }

@@ -75,7 +75,7 @@ impl FromValue for RelayRecord {
             ipv6: fields.field("ipv6")?,
             region: fields.field("region")?,
             capacity: fields.field("capacity")?,
-            // The list has room for the time between two accounts; the newest comes first.
+            // A list of at most one.
             acme: fields.field::<Vec<AcmeIdentity>>("acme")?.into_iter().next(),
         })
     }

@@ -225,7 +225,7 @@ fn nothing_is_read_again_while_nothing_changes() {
 
 #[test]
 fn a_large_zone_is_read_in_pages() {
-    // `scripts/soak` asks for more.
+    // More of them by hand, for figures.
     let names = std::env::var("TUNNLER_SCALE").map_or(20_000, |names| names.parse().expect("a number"));
     let mut world = World::new(1, 1, Lie::None);
     for _ in 0..names {

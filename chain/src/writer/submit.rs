@@ -1,12 +1,13 @@
 //! Getting a transaction into a ledger exactly once. An envelope is sent again unchanged until a ledger includes it or
-//! its time bounds have passed in the ledger's own time; only then, or when it was refused at the door, is another one
-//! built. So an answer that got lost never doubles a transaction.
+//! its time bounds have passed in the ledger's own time; only then, or when its sequence number is certainly another
+//! one's, is another one built. So an answer that got lost never doubles a transaction.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stellar_rpc_client::GetTransactionResponse;
 use stellar_xdr::{Hash, OperationBody, SorobanTransactionData, TransactionEnvelope};
+use tunnler_protocol::time::LedgerTime;
 
 use super::Writer;
 use super::assemble::{INCLUSION_FEE, Validity, is_contract_call};
@@ -31,6 +32,9 @@ const HIGHEST_BID: u32 = 1_000_000;
 const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// After how long without inclusion the same envelope is sent again.
 const RESEND: Duration = Duration::from_secs(5);
+
+/// Ledgers by which an endpoint's look-ups may be behind what it refuses by.
+const LAG: u32 = 2;
 
 /// What became of one envelope.
 enum Fate {
@@ -131,12 +135,13 @@ impl Writer {
         // Whether some endpoint may have taken it in.
         let mut at_large = false;
         let mut send_at = Instant::now();
-        let mut expired_at: HashSet<String> = HashSet::new();
+        let mut without = Without::new(validity, self.network.quorum);
         let mut look = LOOK.0;
         let mut problem = String::new();
         for turn in 0_usize.. {
             let now = Instant::now();
             let rpc = self.endpoints.pick(turn);
+            let mut refused = false;
             if now >= send_at {
                 match rpc.send(envelope).await {
                     Ok(Submission::Accepted) => {
@@ -150,6 +155,7 @@ impl Writer {
                             return Ok(Fate::Void(refusal));
                         }
                         // It may be refused because it is included already: only the ledger can tell.
+                        refused = matches!(refusal, Refusal::Sequence);
                         send_at = now + RESEND;
                     }
                     Err(rpc::Failure(failure)) => {
@@ -162,15 +168,11 @@ impl Writer {
             match rpc.transaction(hash).await {
                 Ok(Lookup::Success(response)) => return Ok(Fate::Included(response)),
                 Ok(Lookup::Failed(response)) => return Ok(Fate::Failed(response)),
-                Ok(Lookup::NotFound { oldest, closed_at })
-                    if closed_at.0 > validity.until && oldest <= validity.since =>
-                {
-                    expired_at.insert(rpc.url().to_owned());
-                    if expired_at.len() >= self.network.quorum {
-                        return Ok(Fate::Void(Refusal::Expired));
+                Ok(Lookup::NotFound { oldest, latest }) => {
+                    if let Some(refusal) = without.told(rpc.url(), oldest, latest, refused) {
+                        return Ok(Fate::Void(refusal));
                     }
                 }
-                Ok(Lookup::NotFound { .. }) => {}
                 Err(rpc::Failure(failure)) => problem = format!("{}: {failure}", rpc.url()),
             }
             if now >= give_up {
@@ -183,7 +185,80 @@ impl Writer {
     }
 }
 
+/// What endpoints said about ledgers that do not hold a transaction: when enough of it came together, none ever will.
+struct Without {
+    validity: Validity,
+    quorum: usize,
+    /// Endpoints at whose newest ledger the time bounds had passed.
+    expired: HashSet<String>,
+    /// Endpoints that said that the sequence number is taken, and their newest ledger then.
+    taken: HashMap<String, u32>,
+    /// Those of them that have come further since and still do not have it.
+    superseded: HashSet<String>,
+}
+
+impl Without {
+    fn new(validity: Validity, quorum: usize) -> Self {
+        let (expired, superseded) = (HashSet::new(), HashSet::new());
+        Self { validity, quorum, expired, taken: HashMap::new(), superseded }
+    }
+
+    /// `endpoint` does not have the transaction in its ledgers from `oldest` to `latest`, and `refused` its sequence
+    /// number just before.
+    fn told(&mut self, endpoint: &str, oldest: u32, latest: LedgerTime, refused: bool) -> Option<Refusal> {
+        if oldest > self.validity.since {
+            return None; // It may have been in a ledger that the endpoint has forgotten.
+        }
+        if latest.closed_at.0 > self.validity.until {
+            self.expired.insert(endpoint.to_owned());
+        }
+        if refused {
+            self.taken.entry(endpoint.to_owned()).or_insert(latest.sequence);
+        }
+        // An endpoint refuses by the newest ledger, and may look it up a ledger later.
+        if self.taken.get(endpoint).is_some_and(|ledger| latest.sequence >= ledger.saturating_add(LAG)) {
+            self.superseded.insert(endpoint.to_owned());
+        }
+        if self.expired.len() >= self.quorum {
+            return Some(Refusal::Expired);
+        }
+        (self.superseded.len() >= self.quorum).then_some(Refusal::Sequence)
+    }
+}
+
 fn receipt(hash: String, response: &GetTransactionResponse) -> Receipt {
     let fee_charged = response.result.as_ref().map_or(0, |result| result.fee_charged);
     Receipt { hash, ledger: response.ledger.unwrap_or(0), fee_charged }
+}
+
+#[cfg(test)]
+mod tests {
+    use tunnler_protocol::time::UnixSeconds;
+
+    use super::*;
+
+    fn at(sequence: u32, closed_at: u64) -> LedgerTime {
+        LedgerTime { sequence, closed_at: UnixSeconds(closed_at) }
+    }
+
+    #[test]
+    fn expiry_needs_a_quorum_that_still_remembers() {
+        let validity = Validity { from: 1, until: 100, since: 10 };
+        let mut without = Without::new(validity, 2);
+        assert!(without.told("a", 5, at(20, 100), false).is_none(), "the last valid ledger may still come");
+        assert!(without.told("a", 5, at(21, 101), false).is_none(), "one endpoint's word");
+        assert!(without.told("a", 5, at(22, 106), false).is_none(), "still one endpoint's word");
+        assert!(without.told("b", 11, at(22, 106), false).is_none(), "forgotten is not absent");
+        assert!(matches!(without.told("c", 10, at(22, 106), false), Some(Refusal::Expired)));
+    }
+
+    #[test]
+    fn a_taken_sequence_number_is_certain_only_two_ledgers_later() {
+        let validity = Validity { from: 1, until: 1000, since: 10 };
+        let mut without = Without::new(validity, 1);
+        assert!(without.told("a", 5, at(20, 100), true).is_none(), "it may be included in the newest ledger");
+        assert!(without.told("a", 5, at(21, 105), true).is_none());
+        assert!(without.told("b", 5, at(30, 105), false).is_none(), "another endpoint, that refused nothing");
+        assert!(matches!(without.told("a", 5, at(22, 110), false), Some(Refusal::Sequence)));
+    }
 }
