@@ -85,7 +85,7 @@ pub fn config(token: &Address) -> Config {
 /// A record with everything in it.
 pub fn record(env: &Env) -> RelayRecord {
     RelayRecord {
-        host: Some(text(env, "relay.example.org")),
+        host: Some(text(env, "eu1.example.org")),
         control_port: 443,
         ingress_port: 443,
         ipv4: Some(BytesN::from_array(env, &[203, 0, 113, 7])),
@@ -93,7 +93,7 @@ pub fn record(env: &Env) -> RelayRecord {
         region: text(env, "eu-central"),
         capacity: 500,
         acme: vec![env, acme(env)],
-        terms: Some(text(env, "https://relay.example.org/tos")),
+        terms: Some(text(env, "https://eu1.example.org/tos")),
     }
 }
 
