@@ -20,6 +20,35 @@ pub fn source_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests crate lies in the workspace")
 }
 
+/// A temporary directory that stays when its test fails, because its logs are what one wants to see then.
+#[derive(Debug)]
+pub struct Scratch(Option<tempfile::TempDir>);
+
+impl Scratch {
+    /// Makes a new one.
+    pub fn new() -> Result<Self> {
+        Ok(Self(Some(tempfile::Builder::new().prefix("tunnler-test-").tempdir()?)))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        self.0.as_ref().expect("taken only by done and drop").path()
+    }
+
+    /// All went well: remove it.
+    pub fn done(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(dir) = self.0.take() {
+            println!("logs are kept in {}", dir.keep().display());
+        }
+    }
+}
+
 /// A running program.
 #[derive(Debug)]
 pub struct Process {

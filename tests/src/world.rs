@@ -146,13 +146,28 @@ impl World {
             world.dns.push(server);
         }
         for (i, ip) in relay_ips.iter().enumerate() {
-            progress(&format!("relay {} registers itself on chain and gets its certificate", i + 1));
+            progress(&format!("relay {} registers itself on chain", i + 1));
             let name = format!("relay{}", i + 1);
             let key = world.funded_key(&name).await?;
             let relay = RelayNode::start(&world, &name, SocketAddr::new(*ip, ingress_port), key).await?;
             world.relays.push(relay);
         }
+        progress("relays get the certificates of their own hosts");
+        world.relays_have_certificates().await?;
         Ok(world)
+    }
+
+    /// Waits until a stranger can verify every relay's own host.
+    async fn relays_have_certificates(&self) -> Result<()> {
+        let visitor = self.visitor().await?;
+        for relay in &self.relays {
+            let host = format!("{}.relay.{ZONE}", relay.relay().label());
+            Self::wait_for("the certificate of a relay's own host", Duration::from_secs(60), || async {
+                visitor.get_once(&host, "/health").await.is_ok()
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Where logs and state lie.

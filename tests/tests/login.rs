@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::ClientRequestBuilder;
 use tunnler_protocol::SecretKey;
 use tunnler_protocol::control::{AuthResponse, CONNECT_PATH, SUBPROTOCOL, ToClient, ToRelay};
 use tunnler_protocol::instance::{InstanceId, SessionId};
-use tunnler_tests::process::run_ok;
+use tunnler_tests::process::{Scratch, run_ok};
 use tunnler_tests::visitor::Tls;
 use tunnler_tests::world::{Layout, World, ZONE};
 
@@ -29,7 +29,7 @@ async fn python_token(key: &SecretKey, audience: &str, challenge: &str) -> Resul
 #[tokio::test]
 async fn a_token_of_the_python_library_logs_in_and_is_not_accepted_twice() -> Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let dir = tempfile::tempdir()?;
+    let dir = Scratch::new()?;
     let layout = Layout { relays: 1, ..Layout::default() };
     let world = World::start(dir.path(), &layout, |step| println!("{step}")).await?;
     let client = SecretKey::from_seed(&[1; 32]);
@@ -50,6 +50,8 @@ async fn a_token_of_the_python_library_logs_in_and_is_not_accepted_twice() -> Re
     })
     .await?;
     ensure!(matches!(elsewhere, ToClient::AuthFailed(_)), "a token for another relay was accepted: {elsewhere:?}");
+    drop(world);
+    dir.done();
     Ok(())
 }
 

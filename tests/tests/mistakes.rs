@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
-use tunnler_tests::process::{self, Signal, program};
+use tunnler_tests::process::{self, Scratch, Signal, program};
 use tunnler_tests::world::programs::tunnler;
 use tunnler_tests::world::{Layout, World};
 
@@ -25,7 +25,7 @@ async fn refuses(mut command: Command, code: i32, words: &[&str]) -> Result<()> 
 #[tokio::test]
 async fn mistakes_are_told_in_one_line() -> Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let dir = tempfile::tempdir()?;
+    let dir = Scratch::new()?;
     let layout = Layout { relays: 1, ..Layout::default() };
     let mut world = World::start(dir.path(), &layout, |step| println!("{step}")).await?;
     let (_, mine) = world.funded_key("mine").await?;
@@ -85,6 +85,8 @@ async fn mistakes_are_told_in_one_line() -> Result<()> {
     // No ledger.
     world.localnet.process.signal(Signal::Kill)?;
     refuses(client(&mine, &["name", "resolve", "taken"])?, 1, &[&world.localnet.address().to_string()]).await?;
+    drop(world);
+    dir.done();
     Ok(())
 }
 

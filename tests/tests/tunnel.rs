@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::process::Command;
 use tunnler_tests::load;
-use tunnler_tests::process::{Signal, run_ok};
+use tunnler_tests::process::{Scratch, Signal, run_ok};
 use tunnler_tests::visitor::Visitor;
 use tunnler_tests::web::{self, SECRET_PHRASE, Web};
 use tunnler_tests::world::programs::{Client, tunnler_ok, tunnler_run};
@@ -72,7 +72,7 @@ impl Published {
 
 #[tokio::test]
 async fn a_name_is_served_and_outlives_its_relays() -> Result<()> {
-    let dir = tempfile::tempdir()?;
+    let dir = Scratch::new()?;
     let mut it = Published::start(dir.path()).await?;
 
     the_visitor_reaches_the_client_itself(&it).await?;
@@ -92,6 +92,8 @@ async fn a_name_is_served_and_outlives_its_relays() -> Result<()> {
     .await?;
     let (_, withdrawn) = it.take_away(Signal::Stop).await?;
     ensure!(withdrawn <= Duration::from_secs(6), "a silent relay was named for {withdrawn:?}");
+    drop(it);
+    dir.done();
     Ok(())
 }
 
