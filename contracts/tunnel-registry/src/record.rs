@@ -18,7 +18,8 @@ const DAY: u64 = 24 * HOUR;
 
 /// Checks what an operator wants to publish.
 pub fn check(env: &Env, record: &RelayRecord) -> Result<(), Error> {
-    let RelayRecord { host, control_port, ingress_port, ipv4, ipv6, region, capacity, acme, terms } = record;
+    let RelayRecord { host, control_port, ingress_port, ipv4, ipv6, region, capacity, acme, terms, .. } =
+        record;
     let port = 1..=u32::from(u16::MAX);
     require(port.contains(control_port) && port.contains(ingress_port), Error::BadPort)?;
     require(has_address(env, ipv4, ipv6), Error::BadAddress)?;

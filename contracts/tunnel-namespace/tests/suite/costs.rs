@@ -4,11 +4,16 @@ use std::path::Path;
 
 use soroban_sdk::{BytesN, String, Vec};
 use tunnel_namespace::{Config, DataKey};
-use tunnel_testbed::{Build, Cost, Costs, DAY};
+use tunnel_testbed::{Build, Cost, Costs, DAY, wasm};
 
 use crate::scene::{GRACE, Scene, YEAR, server};
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/costs.tsv");
+
+#[test]
+fn the_code_is_small() {
+    assert!(wasm("tunnel_namespace.wasm").len() <= 40_000);
+}
 
 #[test]
 fn every_call_is_within_bounds_and_near_the_table() {

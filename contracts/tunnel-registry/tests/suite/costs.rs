@@ -4,11 +4,16 @@ use std::path::Path;
 
 use soroban_sdk::{BytesN, String};
 use tunnel_registry::{DataKey, RelayEntry, RelayStatus};
-use tunnel_testbed::{BOUND, Build, Cost, Costs, DAY};
+use tunnel_testbed::{BOUND, Build, Cost, Costs, DAY, wasm};
 
 use crate::scene::{STAKE, Scene, UNBONDING, config, largest_record, record};
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/costs.tsv");
+
+#[test]
+fn the_code_is_small() {
+    assert!(wasm("tunnel_registry.wasm").len() <= 40_000);
+}
 
 #[test]
 fn every_call_is_within_bounds_and_near_the_table() {

@@ -6,5 +6,6 @@ mod authority;
 mod calls;
 mod costs;
 mod exploration;
+mod growth;
 mod scene;
 mod stewardship;
