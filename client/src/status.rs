@@ -59,7 +59,7 @@ pub struct CertificateStatus {
 impl Status {
     /// Writes it where [`Status::read`] finds it.
     pub(crate) fn write(&self, state: &StateDir) -> Result<(), StateError> {
-        Ok(state.store().write(FILE, &serde_json::to_vec_pretty(self).expect("plain JSON"))?)
+        Ok(state.store().write_unsynced(FILE, &serde_json::to_vec_pretty(self).expect("plain JSON"))?)
     }
 
     /// The status of the tunnel that holds this state directory; `None` when none runs.

@@ -57,14 +57,22 @@ impl Store {
         let path = self.path(name);
         let temporary = self.path(&format!(".{name}.new"));
         let replaced = (|| {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            let mut file = private(&temporary)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
             File::open(&self.directory)?.sync_all()
         })();
         replaced.map_err(|source| StoreError { path, source })
+    }
+
+    /// Replaces the file as a whole without waiting for the disk: for what is made anew after a crash.
+    pub fn write_unsynced(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = self.path(&format!(".{name}.new"));
+        let replaced = private(&temporary)
+            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|()| fs::rename(&temporary, self.path(name)));
+        replaced.map_err(|source| StoreError { path: self.path(name), source })
     }
 
     /// Removes the file if it is there.
@@ -83,6 +91,10 @@ impl Store {
         tracing::warn!(file = %self.path(name).display(), kept_as = %aside.display(), %why, "file set aside");
         fs::rename(self.path(name), aside).map_err(|source| StoreError { path: self.path(name), source })
     }
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]

@@ -14,14 +14,14 @@ use tunnler_edge::Certificates;
 use tunnler_protocol::agent::{Action, Agent, Config, Event, Loss, State, Visit};
 use tunnler_protocol::directory::{AddressPolicy, Directory, Relay};
 use tunnler_protocol::instance::SessionId;
-use tunnler_protocol::{Address, HostName, UnixSeconds};
+use tunnler_protocol::{Address, HostName, Label, UnixSeconds};
 use tunnler_transport::{ConnectOptions, Login, MemoryBudget, RelayTarget, SessionControl};
 
 use super::certificates::{Keeping, Overview};
 use super::door::Door;
 use super::presence::{self, Signer};
 use super::session::{self, Report};
-use super::{TunnelConfig, TunnelEvent, probe};
+use super::{TunnelConfig, TunnelEvent, check_name, probe};
 use crate::state::StateDir;
 use crate::status::{RelayStatus, Status};
 
@@ -51,6 +51,8 @@ pub(super) struct Driver {
     problems: BTreeMap<Address, String>,
     tasks: JoinSet<()>,
     reports: mpsc::Sender<Report>,
+    labels: Vec<Label>,
+    lost_names: BTreeMap<Label, String>,
     told: Option<State>,
     serving_told: bool,
 }
@@ -89,6 +91,8 @@ impl Driver {
             tasks: JoinSet::new(),
             // Replaced by `run`, which owns the receiving end.
             reports: mpsc::channel(1).0,
+            labels: config.labels.clone(),
+            lost_names: BTreeMap::new(),
             told: None,
             serving_told: false,
         }
@@ -150,7 +154,29 @@ impl Driver {
         let directory = directories.borrow_and_update().clone();
         if let Some(directory) = directory {
             self.status.send_modify(|status| status.ledger = Some(directory.ledger.sequence));
+            self.check_names(&directory);
             self.agent.handle(Instant::now(), Event::Directory(directory));
+        }
+    }
+
+    /// Tells once when a name is not this key's any more, or is again.
+    fn check_names(&mut self, directory: &Directory) {
+        let mine = self.signer.key().address();
+        for label in self.labels.clone() {
+            let lost = check_name(&label, mine, directory).err().map(|error| error.to_string());
+            if self.lost_names.get(&label) == lost.as_ref() {
+                continue;
+            }
+            match lost {
+                Some(why) => {
+                    self.warn(format!("visitors of {label} are not sent here any more: {why}"));
+                    self.lost_names.insert(label, why);
+                }
+                None => {
+                    self.lost_names.remove(&label);
+                    self.warn(format!("{label} is this key's again"));
+                }
+            }
         }
     }
 

@@ -76,7 +76,7 @@ impl<D: Dns01> Keeper<D> {
             if failures.next_attempt(now()) > now() {
                 sleep_until(failures.next_attempt(now())).await;
             }
-            self.state.send_replace(KeeperState::Ordering);
+            self.tell(KeeperState::Ordering);
             match order::obtain(&self.account, &self.store, &self.hosts, &self.dns, current.as_ref()).await {
                 Ok(certificate) => {
                     self.store.remove(FAILURES_FILE)?;
@@ -95,11 +95,15 @@ impl<D: Dns01> Keeper<D> {
                         next
                     };
                     tracing::warn!(host = %self.hosts.host, %error, "no certificate yet");
-                    self.state.send_replace(KeeperState::Failed { problem: error.to_string(), next });
+                    self.tell(KeeperState::Failed { problem: error.to_string(), next });
                     sleep_until(next).await;
                 }
             }
         }
+    }
+
+    fn tell(&self, new: KeeperState) {
+        self.state.send_if_modified(|state| std::mem::replace(state, new.clone()) != new);
     }
 
     async fn sleep_until_renewal(&self, certificate: &Certificate) {
@@ -108,7 +112,7 @@ impl<D: Dns01> Keeper<D> {
             let suggested = self.suggested_window(certificate).await;
             let (from, to) = (certificate.not_before(), certificate.not_after());
             let renewal = schedule::renewal(from, to, suggested, seed);
-            self.state.send_replace(KeeperState::Valid { not_after: to, renewal });
+            self.tell(KeeperState::Valid { not_after: to, renewal });
             if now() >= renewal {
                 return;
             }
