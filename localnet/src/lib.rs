@@ -32,4 +32,4 @@ mod transaction;
 pub use faults::FaultSwitches;
 pub use ledger::store::StoreError;
 pub use localnet::{Builder, FundError, Localnet, STANDALONE_PASSPHRASE, StartError};
-pub use network::Closing;
+pub use network::{Closing, Halted};

@@ -15,7 +15,7 @@ use crate::faults::FaultSwitches;
 use crate::genesis;
 use crate::ledger::Ledger;
 use crate::ledger::store::{Store, StoreError};
-use crate::network::{Closing, Funding, Network};
+use crate::network::{Closing, Funding, Halted, Network};
 use crate::rpc;
 
 /// The passphrase under which clients know a local network (`stellar --network local`).
@@ -132,7 +132,7 @@ impl Builder {
 pub struct Localnet {
     network: Arc<Network>,
     endpoints: Vec<Endpoint>,
-    closer: Option<JoinHandle<StoreError>>,
+    closer: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     native_contract: ContractId,
 }
@@ -189,7 +189,7 @@ impl Localnet {
     /// Creates the account of an Ed25519 public key with 10,000 lumens. An account that exists is left as it is.
     ///
     /// # Errors
-    /// The ledger could not be written, or the root account cannot pay any more.
+    /// The network stands still, or the root account cannot pay any more.
     pub async fn fund(&self, public_key: [u8; 32]) -> Result<(), FundError> {
         let id = AccountId(PublicKey::PublicKeyTypeEd25519(Uint256(public_key)));
         match self.network.fund(id).await? {
@@ -201,8 +201,8 @@ impl Localnet {
     /// Closes ledgers now, and returns the sequence of the last one.
     ///
     /// # Errors
-    /// The ledger could not be written.
-    pub async fn advance(&self, ledgers: u32) -> Result<u32, StoreError> {
+    /// The network stands still.
+    pub async fn advance(&self, ledgers: u32) -> Result<u32, Halted> {
         self.network.advance(ledgers).await
     }
 
@@ -223,15 +223,9 @@ impl Localnet {
         }
     }
 
-    /// Waits until the network cannot go on, which is when a ledger cannot be written.
-    pub async fn failed(&mut self) -> StoreError {
-        match &mut self.closer {
-            Some(closer) => match closer.await {
-                Ok(error) => error,
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            },
-            None => std::future::pending().await,
-        }
+    /// Waits until the network stands still, which it does only when a ledger cannot be written.
+    pub async fn halted(&self) -> Halted {
+        self.network.wait_halted().await
     }
 
     /// Stops all endpoints and tasks.
@@ -261,7 +255,7 @@ pub enum FundError {
     /// The network refused.
     #[error("{0}")]
     Refused(String),
-    /// The ledger could not be written.
+    /// The network stands still.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Halted(#[from] Halted),
 }

@@ -22,8 +22,8 @@ struct Arguments {
     #[arg(long, value_name = "DIRECTORY")]
     state: Option<PathBuf>,
     /// Seconds after which a ledger closes without transactions; 0: never.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
-    ledger_interval: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    ledger_interval: Duration,
     /// When transactions are applied: at once, or with the ledger of the interval.
     #[arg(long, value_enum, default_value_t = ClosingArgument::OnSend)]
     closing: ClosingArgument,
@@ -42,6 +42,11 @@ struct Arguments {
 enum ClosingArgument {
     OnSend,
     Interval,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 #[tokio::main]
@@ -71,21 +76,19 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             ClosingArgument::Interval => Closing::Interval,
         });
     builder = match arguments.ledger_interval {
-        0.0 => builder.no_ledger_interval(),
-        seconds => builder.ledger_interval(
-            Duration::try_from_secs_f64(seconds).context("--ledger-interval is not a number of seconds")?,
-        ),
+        Duration::ZERO => builder.no_ledger_interval(),
+        interval => builder.ledger_interval(interval),
     };
     if let Some(directory) = &arguments.state {
         builder = builder.state_directory(directory);
     }
-    let mut localnet = builder.start().await?;
+    let localnet = builder.start().await?;
     announce(&localnet, arguments.ready_file.as_deref())?;
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminated.recv() => {}
-        error = localnet.failed() => return Err(error.into()),
+        halted = localnet.halted() => return Err(halted.into()),
     }
     localnet.shutdown().await;
     Ok(())

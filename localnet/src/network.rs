@@ -13,6 +13,8 @@ use stellar_xdr::{
     TransactionV1Envelope, Uint256,
 };
 
+use tokio::sync::watch;
+
 use crate::genesis;
 use crate::ledger::store::StoreError;
 use crate::ledger::{Ledger, Submission, entries};
@@ -30,12 +32,19 @@ pub enum Closing {
     Interval,
 }
 
+/// A ledger could not be written, so the network stands still: restart it, and it continues from the last ledger that
+/// is on disk.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the network stands still, its ledger cannot be written: {0}")]
+pub struct Halted(Arc<StoreError>);
+
 /// A running network.
 pub(crate) struct Network {
     passphrase: String,
     root: SigningKey,
     ledger: RwLock<Ledger>,
     cadence: Mutex<Cadence>,
+    halted: watch::Sender<Option<Halted>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +66,8 @@ impl Network {
     pub(crate) fn new(passphrase: String, ledger: Ledger, closing: Closing) -> Self {
         let root = genesis::root_key(&passphrase);
         let cadence = Mutex::new(Cadence { closing, last_close: Instant::now(), ahead: 0 });
-        Self { passphrase, root, ledger: RwLock::new(ledger), cadence }
+        let halted = watch::Sender::new(None);
+        Self { passphrase, root, ledger: RwLock::new(ledger), cadence, halted }
     }
 
     pub(crate) fn passphrase(&self) -> &str {
@@ -81,7 +91,7 @@ impl Network {
     pub(crate) async fn submit(
         self: &Arc<Self>,
         envelope: TransactionEnvelope,
-    ) -> Result<Submission, StoreError> {
+    ) -> Result<Submission, Halted> {
         let network = self.clone();
         run_blocking(move || {
             network.with_ledger(|ledger, now| {
@@ -97,7 +107,7 @@ impl Network {
     }
 
     /// Closes `count` ledgers now.
-    pub(crate) async fn advance(self: &Arc<Self>, count: u32) -> Result<u32, StoreError> {
+    pub(crate) async fn advance(self: &Arc<Self>, count: u32) -> Result<u32, Halted> {
         let network = self.clone();
         run_blocking(move || {
             network.with_ledger(|ledger, now| {
@@ -109,7 +119,7 @@ impl Network {
     }
 
     /// Creates an account with the friendbot's gift, in a ledger of its own.
-    pub(crate) async fn fund(self: &Arc<Self>, id: AccountId) -> Result<Funding, StoreError> {
+    pub(crate) async fn fund(self: &Arc<Self>, id: AccountId) -> Result<Funding, Halted> {
         let network = self.clone();
         run_blocking(move || {
             network.with_ledger(|ledger, now| {
@@ -140,15 +150,31 @@ impl Network {
         cadence.ahead = cadence.ahead.saturating_add(seconds);
     }
 
-    /// Closes a ledger every interval in which nothing else did. Ends only when the ledger cannot be written.
-    pub(crate) async fn keep_closing(self: Arc<Self>, interval: Duration) -> StoreError {
+    /// Why the network stands still, if it does.
+    pub(crate) fn halted(&self) -> Option<Halted> {
+        self.halted.borrow().clone()
+    }
+
+    /// Waits until the network stands still.
+    pub(crate) async fn wait_halted(&self) -> Halted {
+        let mut halted = self.halted.subscribe();
+        loop {
+            if let Some(halted) = halted.borrow_and_update().clone() {
+                return halted;
+            }
+            if halted.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Closes a ledger every interval in which nothing else did, until the network stands still.
+    pub(crate) async fn keep_closing(self: Arc<Self>, interval: Duration) {
         loop {
             let due = self.cadence().last_close + interval;
             tokio::time::sleep_until(due.into()).await;
-            if self.cadence().last_close + interval <= Instant::now()
-                && let Err(error) = self.advance(1).await
-            {
-                return error;
+            if self.cadence().last_close + interval <= Instant::now() && self.advance(1).await.is_err() {
+                return;
             }
         }
     }
@@ -162,10 +188,18 @@ impl Network {
     fn with_ledger<R>(
         &self,
         work: impl FnOnce(&mut Ledger, u64) -> Result<R, StoreError>,
-    ) -> Result<R, StoreError> {
+    ) -> Result<R, Halted> {
+        if let Some(halted) = self.halted() {
+            return Err(halted);
+        }
         // A panic inside the ledger would be a bug; going on with what it left could hide it from a test.
         let mut ledger = self.ledger.write().expect("the ledger panicked before: restart the network");
-        work(&mut ledger, self.now())
+        work(&mut ledger, self.now()).map_err(|error| {
+            tracing::error!(%error, "the ledger cannot be written");
+            let halted = Halted(Arc::new(error));
+            self.halted.send_replace(Some(halted.clone()));
+            halted
+        })
     }
 
     fn cadence(&self) -> std::sync::MutexGuard<'_, Cadence> {

@@ -79,6 +79,10 @@ async fn call(
                 .await
         }};
     }
+    if let Some(halted) = network.halted() {
+        // What is in memory may be ahead of what is on disk: nobody shall rely on it.
+        return Err(RpcError::internal(halted.to_string()));
+    }
     match method {
         "getHealth" => read!(network::health),
         "getNetwork" => read!(network::network),

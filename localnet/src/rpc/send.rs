@@ -33,10 +33,7 @@ pub(super) async fn send(network: &Arc<Network>, faults: &Faults, params: Params
             })
             .await
     } else {
-        network.submit(envelope).await.map_err(|error| {
-            tracing::error!(%error, "the ledger cannot be written");
-            RpcError::internal(format!("the ledger cannot be written: {error}"))
-        })?
+        network.submit(envelope).await.map_err(|halted| RpcError::internal(halted.to_string()))?
     };
     let faults = faults.clone();
     let passphrase = network.passphrase().to_owned();

@@ -104,7 +104,6 @@ pub(crate) fn simulate(
                 return Simulated::failed(format!("a life can be extended by at most {longest} ledgers"));
             }
             simulate_extension(snapshot, extend.extend_to, &keys, &info, prices, &adjustment)
-                .unwrap_or_else(|error| Simulated::failed(error.to_string()))
         }
         OperationBody::RestoreFootprint(_) => {
             let Some(keys) = keys(true) else { return Simulated::failed(NO_FOOTPRINT) };
@@ -186,15 +185,19 @@ fn simulate_extension(
     info: &LedgerInfo,
     prices: &Prices,
     adjustment: &SimulationAdjustmentConfig,
-) -> anyhow::Result<Simulated> {
-    let snapshot = AutoRestoringSnapshotSource::new(Rc::new(snapshot), info)?;
-    let extended = simulate_extend_ttl_op(&snapshot, prices, adjustment, info, keys, extend_to)?;
-    let restore = snapshot.simulate_restore_keys_op(prices, adjustment, info)?;
-    Ok(Simulated {
-        data: Some(extended.transaction_data),
-        restore: restore.map(|restore| restore.transaction_data),
-        ..Simulated::default()
-    })
+) -> Simulated {
+    let simulated = AutoRestoringSnapshotSource::new(Rc::new(snapshot), info).and_then(|snapshot| {
+        let extended = simulate_extend_ttl_op(&snapshot, prices, adjustment, info, keys, extend_to)?;
+        Ok((extended, snapshot.simulate_restore_keys_op(prices, adjustment, info)?))
+    });
+    match simulated {
+        Ok((extended, restore)) => Simulated {
+            data: Some(extended.transaction_data),
+            restore: restore.map(|restore| restore.transaction_data),
+            ..Simulated::default()
+        },
+        Err(error) => Simulated::failed(error.to_string()),
+    }
 }
 
 fn auth_mode(

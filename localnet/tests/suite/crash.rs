@@ -23,7 +23,11 @@ struct Process {
 
 impl Process {
     fn start(state: &Path) -> Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tunnler-localnet"))
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_tunnler-localnet")), state)
+    }
+
+    fn spawn(mut command: Command, state: &Path) -> Result<Self> {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--ledger-interval", "0.01", "--state"])
             .arg(state)
             .stdout(Stdio::piped())
@@ -157,4 +161,33 @@ async fn a_directory_is_used_by_one_network_at_a_time_and_by_the_same_one() -> R
     let damaged = builder().start().await.err();
     assert!(matches!(damaged, Some(StartError::Store(StoreError::Damaged { .. }))), "{damaged:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_the_network_and_loses_nothing() -> Result<()> {
+    let state = tempfile::tempdir()?;
+    // A limit on file sizes stands for the full disk: writing fails, the process is told and not killed.
+    let mut limited = Command::new("sh");
+    limited.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 40; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_tunnler-localnet"),
+    ]);
+    let mut process = Process::spawn(limited, state.path())?;
+    let root = Account { key: ed25519_dalek::SigningKey::from_bytes(&network_id()) };
+    let mut last = None;
+    for number in 0..1_000 {
+        match create(&process.rpc, &root, &Account::named(&format!("full {number}"))).await {
+            Ok(sent) => last = Some(sent),
+            Err(_) => break,
+        }
+    }
+    let status = process.child.wait()?;
+    ensure!(status.code() == Some(1), "it ends by itself and says that it failed: {status}");
+    let (hash, ledger) = last.context("something was written before the disk was full")?;
+    let again = Process::start(state.path())?;
+    let found = again.rpc.call("getTransaction", json!({ "hash": hash })).await?;
+    ensure!(found["status"] == "SUCCESS" && found["ledger"] == ledger, "{found}");
+    check_chain(&again.rpc, ledger).await
 }
