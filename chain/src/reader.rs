@@ -39,6 +39,8 @@ const HEAD_KEYS: usize = 3;
 const GATHER: Duration = Duration::from_secs(1);
 /// Ledgers by which an endpoint may differ from the median of all.
 const DRIFT: u32 = 12;
+/// The least protocol version that runs the contracts (their SDK's).
+const PROTOCOL: u32 = 28;
 /// How often everything is read again, whatever the events said.
 const RESCAN: Duration = Duration::from_secs(3600);
 

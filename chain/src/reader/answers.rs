@@ -7,7 +7,7 @@ use tunnler_protocol::name::Label;
 use super::cell::{EndpointId, Value, Verdict};
 use super::endpoint::{Endpoint, Heads};
 use super::projection::Implies;
-use super::{Call, DRIFT, Head, Reader, is_polled};
+use super::{Call, DRIFT, Head, PROTOCOL, Reader, is_polled};
 use crate::contract::{Key, namespace};
 use crate::rpc::NetworkInfo;
 use crate::value::from_xdr;
@@ -30,12 +30,15 @@ impl Reader {
 
     pub(super) fn verify(&mut self, endpoint: EndpointId, info: &NetworkInfo, now: Instant) {
         let this = &mut self.endpoints[endpoint];
-        if info.passphrase == self.policy.passphrase {
+        let problem = if info.passphrase != self.policy.passphrase {
+            format!("serves another network: {:?}", info.passphrase)
+        } else if info.protocol_version < PROTOCOL {
+            format!("is at protocol {}; the contracts need {PROTOCOL}", info.protocol_version)
+        } else {
             this.verified = true;
             this.head_due = now;
             return;
-        }
-        let problem = format!("serves another network: {:?}", info.passphrase);
+        };
         this.failed(problem, now, &mut self.random);
     }
 

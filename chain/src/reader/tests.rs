@@ -71,13 +71,33 @@ struct World {
 
 impl World {
     fn new(endpoints: usize, quorum: usize, lie: Lie) -> Self {
-        let policy =
-            Policy { endpoints, quorum, passphrase: "test".into(), poll: POLL, names: FollowedNames::All };
+        Self::following(FollowedNames::All, endpoints, quorum, lie)
+    }
+
+    fn following(names: FollowedNames, endpoints: usize, quorum: usize, lie: Lie) -> Self {
+        let policy = Policy { endpoints, quorum, passphrase: "test".into(), poll: POLL, names };
         let now = Instant::now();
         let reader = Reader::new(policy.clone(), None, 7, now);
         let under_way = vec![Vec::new(); endpoints];
         let ledgers = vec![0; endpoints];
-        Self { model: Model::new(), reader, policy, now, under_way, ledgers, lie, directory: None, calls: 0 }
+        let mut this = Self {
+            model: Model::new(),
+            reader,
+            policy,
+            now,
+            under_way,
+            ledgers,
+            lie,
+            directory: None,
+            calls: 0,
+        };
+        this.follow();
+        this
+    }
+
+    /// Every other name, registered or not.
+    fn follow(&mut self) {
+        (0..20).step_by(2).for_each(|slot| self.reader.follow(model::label(slot)));
     }
 
     fn take(&mut self, step: Step) {
@@ -136,6 +156,7 @@ impl World {
     fn restart(&mut self) {
         let kept = self.reader.keep();
         self.reader = Reader::new(self.policy.clone(), kept, 8, self.now);
+        self.follow();
         self.under_way.iter_mut().for_each(Vec::clear);
         self.directory = None;
     }
@@ -165,14 +186,21 @@ impl World {
     fn assert_true(&self) {
         let directory = self.directory.as_ref().expect("a directory");
         assert_eq!(self.model.relays(), model::relays_of(directory));
-        assert_eq!(self.model.names(), model::names_of(directory));
+        let mut names = self.model.names();
+        if self.policy.names == FollowedNames::Chosen {
+            names.retain(|name, _| (0..20).step_by(2).any(|slot| *name == model::label(slot).to_string()));
+        }
+        assert_eq!(names, model::names_of(directory));
         assert_eq!(directory.registry_revision, self.model.revisions()[0]);
         assert_eq!(directory.namespace_revision, self.model.revisions()[1]);
     }
 }
 
 fn run(endpoints: usize, quorum: usize, lie: Lie, steps: Vec<Step>) {
-    let mut world = World::new(endpoints, quorum, lie);
+    run_in(World::new(endpoints, quorum, lie), steps);
+}
+
+fn run_in(mut world: World, steps: Vec<Step>) {
     for _ in 0..4 {
         world.model.mutate(Mutation::RegisterRelay);
         world.model.mutate(Mutation::RegisterName);
@@ -194,6 +222,11 @@ proptest! {
     #[test]
     fn two_that_must_agree_end_in_the_true_state(steps in steps()) {
         run(2, 2, Lie::None, steps);
+    }
+
+    #[test]
+    fn chosen_names_end_in_the_true_state(steps in steps(), lie in model::lies()) {
+        run_in(World::following(FollowedNames::Chosen, 3, 2, lie), steps);
     }
 
     #[test]

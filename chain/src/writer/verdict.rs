@@ -44,6 +44,12 @@ pub(super) fn of_refusal(result: &TransactionResult, account: &Address, fee: u32
         TransactionResultResult::TxInsufficientBalance => {
             Refusal::Final(WriteError::Unpayable { account: account.to_string(), fee: fee.into() })
         }
+        TransactionResultResult::TxBadAuth => Refusal::Final(WriteError::Failed {
+            hash: hash.into(),
+            result:
+                "the key may not sign for the account, or the descriptor's passphrase is another network's"
+                    .into(),
+        }),
         other => Refusal::Final(WriteError::Failed { hash: hash.into(), result: other.name().into() }),
     }
 }

@@ -204,7 +204,10 @@ impl Model {
     fn name_changed(&mut self, slot: usize) {
         let version = self.open.names[slot];
         self.put(Key::NameSlot(index(slot)), name_value(slot, 1_000_000 + u64::from(version)));
-        self.event(Contract::Namespace, vec![Key::NameSlot(index(slot))]);
+        if version == 0 {
+            self.put(Key::Label(label(slot)), structure([("slot", ScVal::U32(index(slot)))]));
+        }
+        self.event(Contract::Namespace, vec![Key::NameSlot(index(slot)), Key::Label(label(slot))]);
     }
 
     /// The sequence number of the ledger that is open.
@@ -288,13 +291,14 @@ impl Model {
 }
 
 fn value(state: &State, key: &Key, sequence: u32, lie: Lie) -> Option<Value> {
-    let own = matches!(key, Key::RelaySlot(_) | Key::NameSlot(_) | Key::Heartbeat(_));
+    let own = matches!(key, Key::RelaySlot(_) | Key::NameSlot(_) | Key::Heartbeat(_) | Key::Label(_));
     match lie {
         Lie::Denies if own => return None,
         Lie::Forges | Lie::RunsAhead if own => {
             let forged = match key {
                 Key::RelaySlot(_) => relay_value(&SecretKey::from_seed(&[66; 32]).address(), 6666),
                 Key::NameSlot(slot) => name_value(*slot as usize, 6666),
+                Key::Label(_) => structure([("slot", ScVal::U32(6666))]),
                 _ => structure([("time", ScVal::U64(u64::MAX)), ("load", ScVal::U32(0))]),
             };
             return Some(Value { modified: sequence, bytes: Arc::from(to_xdr(&forged)) });
@@ -304,6 +308,10 @@ fn value(state: &State, key: &Key, sequence: u32, lie: Lie) -> Option<Value> {
     let (modified, value) = state.entries.get(key)?;
     let modified = if is_polled(key) && *key != Key::Publication { 0 } else { *modified };
     Some(Value { modified, bytes: Arc::from(to_xdr(value)) })
+}
+
+pub(super) fn label(slot: usize) -> Label {
+    format!("name{slot}").parse().unwrap()
 }
 
 fn port(version: u32) -> u16 {
