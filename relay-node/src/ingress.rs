@@ -17,7 +17,7 @@ use tunnler_protocol::HostName;
 use tunnler_protocol::presence::{ServiceKind, TlsMode};
 use tunnler_protocol::stream::StreamHeader;
 use tunnler_transport::relay::OpenError;
-use tunnler_transport::{SpliceEnd, splice};
+use tunnler_transport::{Direction, SessionStream, SpliceEnd, splice};
 
 use crate::relay::Shared;
 use crate::route::{self, Claimed, Wanted};
@@ -109,14 +109,24 @@ async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, raw: Vec<u8>
             return refuse(tcp, Alert::InternalError).await;
         }
     };
-    // Authority may be lost while bytes flow: then the stream goes, too.
-    let grant = shared.grants.hold(&wanted);
     if let Some(tap) = &shared.splices.tap {
-        tap.pass(tunnler_transport::Direction::Inward, &raw);
+        tap.pass(Direction::Inward, &raw);
     }
-    if stream.write_all(&raw).await.is_err() {
-        return;
+    if stream.write_all(&raw).await.is_ok() {
+        deliver(shared, tcp, stream, &wanted, raw.len()).await;
     }
+}
+
+/// Splices a visitor with its stream for as long as the client may serve it. `already` bytes went ahead.
+pub async fn deliver(
+    shared: &Shared,
+    tcp: TcpStream,
+    stream: SessionStream,
+    wanted: &Wanted,
+    already: usize,
+) {
+    // Authority may be lost while bytes flow: then the stream goes, too.
+    let grant = shared.grants.hold(wanted);
     metrics::gauge!("tunnler_streams").increment(1);
     metrics::counter!("tunnler_visitors_total").increment(1);
     let spliced = tokio::select! {
@@ -126,8 +136,8 @@ async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, raw: Vec<u8>
     };
     metrics::gauge!("tunnler_streams").decrement(1);
     if let Some(spliced) = spliced {
-        metrics::counter!("tunnler_bytes_total", "direction" => "inward")
-            .increment(spliced.inward + raw.len() as u64);
+        let inward = spliced.inward + already as u64;
+        metrics::counter!("tunnler_bytes_total", "direction" => "inward").increment(inward);
         metrics::counter!("tunnler_bytes_total", "direction" => "outward").increment(spliced.outward);
         if !matches!(spliced.end, SpliceEnd::Finished) {
             metrics::counter!("tunnler_streams_cut_total").increment(1);

@@ -21,6 +21,7 @@ mod replay;
 mod route;
 mod session;
 mod sessions;
+mod tcp;
 #[cfg(test)]
 mod testing;
 

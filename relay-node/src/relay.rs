@@ -1,7 +1,7 @@
 //! A relay put together: listeners, sessions, watchers. [`Relay::start`] starts it, [`Relay::shutdown`] ends it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::names::{ListedNames, Names};
 use crate::own_host::ACME_ALPN;
 use crate::session::Line;
 use crate::sessions::Sessions;
+use crate::tcp::TcpPorts;
 
 /// What a relay allows. All bounds are per process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) key: SecretKey,
     pub(crate) own_host: HostName,
     pub(crate) public_port: u16,
+    pub(crate) ingress_ip: IpAddr,
+    pub(crate) tcp_ports: TcpPorts,
     pub(crate) boot: BootId,
     pub(crate) limits: Limits,
     pub(crate) directory: watch::Receiver<Option<Arc<Directory>>>,
@@ -191,6 +194,8 @@ impl Relay {
             key: config.key,
             own_host: config.own_host,
             public_port: local_addr.port(),
+            ingress_ip: local_addr.ip(),
+            tcp_ports: TcpPorts::default(),
             boot: BootId(rand::random()),
             limits,
             directory: config.directory,
@@ -238,23 +243,23 @@ impl Relay {
         Observer(self.shared.clone())
     }
 
-    /// Stops in order: tells every client, lets streams finish until `within` has passed, closes.
+    /// Stops in order: tells every client, serves on until all have left or `within` has passed, closes.
     pub async fn shutdown(self, within: Duration) {
         let shared = &self.shared;
         let deadline = Instant::now() + within;
         let lines = shared.begin_draining(clock::seconds().plus(within));
         tracing::info!(sessions = lines.len(), seconds = within.as_secs(), "draining");
-        let finish = async {
-            while lines.iter().any(|line| !line.is_over() && line.open_streams() > 0) {
-                sleep(Duration::from_millis(50)).await;
+        // Clients leave when they are published elsewhere; those that have nowhere to go stay until the deadline.
+        let gone = async {
+            for line in &lines {
+                line.ended().await;
             }
         };
-        // Clients that have nowhere to go keep their visitors until the deadline.
-        let _ = timeout_at(deadline, finish).await;
+        let _ = timeout_at(deadline, gone).await;
         shared.stopping.cancel();
         for line in &lines {
             let closing = Closing { code: CloseCode::ShuttingDown, text: "this relay stops".into() };
-            line.close(closing, deadline.saturating_duration_since(Instant::now()));
+            line.close(closing, Duration::ZERO);
         }
         let closed = async {
             for line in &lines {
@@ -303,6 +308,7 @@ async fn sweep(shared: Arc<Shared>) {
             () = shared.stopped.cancelled() => return,
         }
         shared.sessions.sweep(clock::millis());
+        shared.sweep_ports();
         shared.names.retain(|client, ins| shared.sessions.presence(client, ins).is_some());
     }
 }

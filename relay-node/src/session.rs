@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
-use tunnler_protocol::UnixSeconds;
 use tunnler_protocol::challenge::Exporter;
 use tunnler_protocol::control::{
-    AuthFailure, AuthOk, CloseCode, Closing, Draining, Limits, PresenceOk, PresenceStale, ToClient, ToRelay,
+    AuthFailure, AuthOk, CloseCode, Closing, Draining, Limits, PortGrant, PresenceOk, PresenceStale,
+    ToClient, ToRelay,
 };
 use tunnler_protocol::merge::Merge;
 use tunnler_protocol::name::{HostName, PublicName};
 use tunnler_protocol::presence::Presence;
+use tunnler_protocol::{ServiceName, UnixSeconds};
 use tunnler_transport::link::LinkConfig;
 use tunnler_transport::relay::{
     Challenge, Challenger, HandshakeError, PendingLogin, RelayControl, RelaySession,
@@ -22,7 +23,7 @@ use tunnler_transport::{Transport, UnreadLimits};
 use crate::clock;
 use crate::login::{Login, failed};
 use crate::relay::Shared;
-use crate::sessions::{Attachment, Connection, Refusal};
+use crate::sessions::{Attachment, Connection, Identity, Refusal};
 
 /// A relay asks for fresh authority this long before the old one ends...
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
@@ -97,7 +98,7 @@ pub async fn serve<S: Transport>(
             return accepted.refuse(failed(AuthFailure::Full, text)).await;
         }
     };
-    let control = accepted.begin(shared.auth_ok(&login, limits));
+    let control = accepted.begin(shared.auth_ok(&login.identity, login.until, limits));
     drop(newcomer);
     if let Some(stale) = stale {
         session.send(&stale);
@@ -106,7 +107,18 @@ pub async fn serve<S: Transport>(
     tracing::info!(%client, ins = %login.identity.ins, %peer, "session attached");
     let began = Instant::now();
     let until = login.until;
-    let actor = Actor { shared, session, control, attachment, peer, until, asked: None, renewing: false };
+    let actor = Actor {
+        shared,
+        session,
+        control,
+        attachment,
+        peer,
+        until,
+        asked: None,
+        renewing: false,
+        services: login.services,
+        ports: vec![],
+    };
     let end = actor.run().await;
     metrics::histogram!("tunnler_session_seconds").record(began.elapsed().as_secs_f64());
     tracing::info!(%client, %peer, %end, "session ended");
@@ -121,6 +133,8 @@ struct Actor {
     until: UnixSeconds,
     asked: Option<Challenge>,
     renewing: bool,
+    services: Vec<ServiceName>,
+    ports: Vec<PortGrant>,
 }
 
 impl Actor {
@@ -182,8 +196,12 @@ impl Actor {
             }
             ToRelay::Presence(update) => self.on_presence(&update.presence),
             ToRelay::Leaving(_) => self.shared.sessions.leave(self.attachment.identity()),
-            // TCP services are not granted yet: the answer names no port.
-            ToRelay::Ports(_) | ToRelay::Reset(_) => {}
+            ToRelay::Ports(ports) => {
+                self.ports = self.shared.grant_ports(self.session.client(), &ports.ports, &self.services);
+                self.tell_grants();
+            }
+            // The connection below has dealt with it.
+            ToRelay::Reset(_) => {}
         }
     }
 
@@ -193,9 +211,16 @@ impl Actor {
             self.session.send(&stale);
         }
         self.until = login.until;
+        self.services = login.services;
         self.renewing = false;
+        self.tell_grants();
+    }
+
+    fn tell_grants(&self) {
         let limits = self.control.challenger.limits();
-        self.session.send(&ToClient::AuthOk(self.shared.auth_ok(&login, limits)));
+        let mut auth_ok = self.shared.auth_ok(self.attachment.identity(), self.until, limits);
+        auth_ok.ports.clone_from(&self.ports);
+        self.session.send(&ToClient::AuthOk(auth_ok));
     }
 
     fn refuse(&self, failure: tunnler_protocol::control::AuthFailed) {
@@ -246,10 +271,10 @@ impl Shared {
         }
     }
 
-    fn auth_ok(&self, login: &Login, limits: Limits) -> AuthOk {
-        let presence = self.sessions.presence(&login.identity.client, &login.identity.ins);
+    fn auth_ok(&self, identity: &Identity, expires: UnixSeconds, limits: Limits) -> AuthOk {
+        let presence = self.sessions.presence(&identity.client, &identity.ins);
         let endpoints = presence.map(|presence| self.endpoints(&presence)).unwrap_or_default();
-        AuthOk { server_address: self.address, endpoints, ports: vec![], limits, expires: login.until }
+        AuthOk { server_address: self.address, endpoints, ports: vec![], limits, expires }
     }
 
     /// Hosts at which a presence is routed now.

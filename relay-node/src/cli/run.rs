@@ -105,7 +105,12 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
         _ = terminate.recv() => {}
     }
     ready.store(false, Ordering::Relaxed);
-    relay.shutdown(run.drain).await;
+    tokio::select! {
+        () = relay.shutdown(run.drain) => {}
+        // A second signal means it.
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
     tasks.shutdown().await;
     chain.shutdown().await;
     Ok(())

@@ -1,5 +1,7 @@
 //! A relay, clients and visitors in one process, over loopback sockets. No ledger: the directory is given.
 
+mod feed;
 mod pass;
 mod sessions;
+mod tcp;
 mod world;

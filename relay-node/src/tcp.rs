@@ -1,0 +1,116 @@
+//! TCP services: a port for each, the same on all relays of a client (DESIGN §9). Whatever arrives there goes to the
+//! client as it is; who may read it is for the service to say.
+
+mod book;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tunnler_protocol::control::PortGrant;
+use tunnler_protocol::presence::ServiceKind;
+use tunnler_protocol::stream::StreamHeader;
+use tunnler_protocol::{Address, ServiceName};
+use tunnler_transport::Abort;
+
+use self::book::Book;
+use crate::clock;
+use crate::ingress::{canonical, deliver};
+use crate::relay::Shared;
+use crate::route::{Claimed, Wanted};
+
+/// Pause after the system could not give us a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The ports that are open, and for whom.
+#[derive(Debug, Default)]
+pub struct TcpPorts(Mutex<Book<CancellationToken>>);
+
+impl Shared {
+    /// Grants, of the ports a client asks for, at most one to each service that `may_serve` lists: the first that is
+    /// free or already its own.
+    pub fn grant_ports(
+        self: &Arc<Self>,
+        client: Address,
+        asked: &[PortGrant],
+        may_serve: &[ServiceName],
+    ) -> Vec<PortGrant> {
+        let mut granted: Vec<PortGrant> = Vec::new();
+        for wish in asked.iter().filter(|wish| may_serve.contains(&wish.service)) {
+            if granted.iter().any(|grant| grant.service == wish.service) {
+                continue;
+            }
+            let open = || self.open_port(wish.port);
+            if self.tcp_ports.lock().grant(client, &wish.service, wish.port, clock::seconds(), open) {
+                granted.push(wish.clone());
+            }
+        }
+        granted
+    }
+
+    /// Forgets ports that nobody has used for a week.
+    pub fn sweep_ports(&self) {
+        for token in self.tcp_ports.lock().sweep(clock::seconds()) {
+            token.cancel();
+        }
+    }
+
+    fn open_port(self: &Arc<Self>, port: u16) -> io::Result<CancellationToken> {
+        let listener = std::net::TcpListener::bind(SocketAddr::new(self.ingress_ip, port))?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let closed = CancellationToken::new();
+        self.tasks.spawn(serve(self.clone(), listener, port, closed.clone()));
+        Ok(closed)
+    }
+}
+
+impl TcpPorts {
+    fn lock(&self) -> MutexGuard<'_, Book<CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn serve(shared: Arc<Shared>, listener: TcpListener, port: u16, closed: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closed.cancelled() => return,
+            () = shared.stopping.cancelled() => return,
+        };
+        let Ok((tcp, visitor)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Some((client, service)) = shared.tcp_ports.lock().holder(port) else { return };
+        let shared = shared.clone();
+        shared.tasks.clone().spawn(async move { pass(&shared, tcp, visitor, client, service).await });
+    }
+}
+
+async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, client: Address, service: ServiceName) {
+    let _ = tcp.set_nodelay(true);
+    let name = Claimed::Account(client);
+    let wanted = Wanted { client, name, service: Some(service) };
+    let authorised = shared.authorises(&client, &wanted.name);
+    let picked = shared.sessions.pick(&wanted, clock::millis()).ok().filter(|_| authorised);
+    let (Some((session, service)), Ok(ingress)) = (picked, tcp.local_addr()) else { return tcp.abort() };
+    if service.kind != ServiceKind::Tcp {
+        return tcp.abort();
+    }
+    let header = StreamHeader {
+        visitor: canonical(visitor),
+        ingress: canonical(ingress),
+        host: None,
+        service: service.name,
+        kind: service.kind,
+        forwarder: None,
+    };
+    match session.0.open(&header).await {
+        Ok(stream) => deliver(shared, tcp, stream, &wanted, 0).await,
+        Err(_) => tcp.abort(),
+    }
+}
