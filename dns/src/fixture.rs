@@ -160,8 +160,8 @@ pub fn showcase(now: UnixMillis, keys: ZoneKeys) -> Snapshot {
     let changes = Changes {
         clients: [(address(101), Some(client))].into(),
         hearings: Some([1, 2].map(|n| (address(n), Hearing::Complete)).into()),
-        failing: None,
         keys: Some(Arc::new(keys)),
+        ..Changes::default()
     };
     let zone = Arc::new(ZoneView::new(Arc::new(directory)));
     Snapshot::empty(TERMS).with(Some(zone), Footing::Synced, changes)

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -25,6 +26,9 @@ use crate::snapshot::{Snapshot, Terms};
 use crate::state::store::{Store, StoreError};
 use crate::state::task::{self, Ends, QUEUE, Shared};
 use crate::state::{Event, State};
+
+/// How often recorded metrics are compacted.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Everything a server needs to know, validated.
 #[derive(Debug)]
@@ -151,6 +155,9 @@ impl Server {
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
+        if let Some(metrics) = config.metrics.clone() {
+            tasks.spawn(upkeep(metrics, stop.clone()));
+        }
         if let Some(admin) = admin {
             let routes = http::admin::routes(shared.clone(), config.metrics);
             tasks.spawn(admin.serve(routes, stop.clone()));
@@ -204,6 +211,17 @@ impl Server {
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.tasks.wait().await;
+    }
+}
+
+/// Keeps what is recorded between two scrapes small.
+async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(UPKEEP);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => metrics.run_upkeep(),
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub footing: Footing,
     /// The zone's keys; none means that it is not signed.
     pub keys: Arc<ZoneKeys>,
+    /// Seconds by which this host's clock was ahead of the newest ledger's close time when that arrived.
+    pub clock_lead: i64,
     clients: Vec<Arc<HashMap<Address, Arc<Client>>>>,
     hearings: Arc<HashMap<Address, Hearing>>,
     failing: Arc<HashSet<Address>>,
@@ -79,6 +81,8 @@ pub struct Changes {
     pub failing: Option<HashSet<Address>>,
     /// The zone's keys, if they changed.
     pub keys: Option<Arc<ZoneKeys>>,
+    /// How far the clock leads the newest ledger, if there is a new one.
+    pub clock_lead: Option<i64>,
 }
 
 impl Snapshot {
@@ -89,6 +93,7 @@ impl Snapshot {
             zone: None,
             footing: Footing::Unsynced,
             keys: Arc::default(),
+            clock_lead: 0,
             clients: vec![Arc::default(); SHARDS],
             hearings: Arc::default(),
             failing: Arc::default(),
@@ -113,6 +118,9 @@ impl Snapshot {
         }
         if let Some(keys) = changes.keys {
             next.keys = keys;
+        }
+        if let Some(lead) = changes.clock_lead {
+            next.clock_lead = lead;
         }
         next
     }

@@ -62,6 +62,7 @@ pub struct State {
     failing: HashSet<Address>,
     failing_changed: bool,
     new_keys: Option<Arc<ZoneKeys>>,
+    clock_lead: Option<i64>,
     zone: Option<Arc<ZoneView>>,
     restored: bool,
     dirty: HashSet<Address>,
@@ -86,6 +87,7 @@ impl State {
             failing: HashSet::new(),
             failing_changed: false,
             new_keys: None,
+            clock_lead: None,
             zone: None,
             dirty,
             unsaved: Vec::new(),
@@ -158,6 +160,7 @@ impl State {
             hearings: (!same_hearings).then_some(hearings),
             failing: std::mem::take(&mut self.failing_changed).then(|| self.failing.clone()),
             keys: self.new_keys.take(),
+            clock_lead: self.clock_lead.take(),
         };
         self.published = Arc::new(self.published.with(self.zone.clone(), footing, changes));
         Some(self.published.clone())
@@ -179,6 +182,12 @@ impl State {
     }
 
     fn follow(&mut self, directory: Arc<Directory>, now: Now) {
+        // What was kept from before a restart says nothing about clocks; a ledger that follows another does.
+        let known = self.zone.as_ref().map(|zone| zone.directory.ledger.sequence);
+        if known.is_some_and(|known| known < directory.ledger.sequence) {
+            let lead = i128::from(now.unix.seconds().0) - i128::from(directory.ledger.closed_at.0);
+            self.clock_lead = Some(i64::try_from(lead).unwrap_or(i64::MAX));
+        }
         let ledger_now = now.unix.seconds().min(directory.ledger.closed_at.plus(Duration::from_secs(300)));
         let active: BTreeMap<Address, &Arc<Relay>> =
             directory.active_relays(ledger_now).map(|relay| (relay.address, relay)).collect();

@@ -14,6 +14,8 @@ use crate::Server;
 
 /// After that long without a directory, the log says what is missing.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bounds of latency histograms in seconds.
+const LATENCY_BUCKETS: [f64; 8] = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 1e-1];
 
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
     let run = config::resolve(arguments)?;
@@ -30,7 +32,11 @@ async fn serve(run: config::Run) -> Result<(), Failure> {
     let mut chain = ChainConfig::new(run.network, FollowedNames::All);
     chain.state = Some(run.state.join("chain"));
     let mut server = run.server;
-    server.metrics = PrometheusBuilder::new().install_recorder().ok();
+    server.metrics = PrometheusBuilder::new()
+        .set_buckets(&LATENCY_BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .inspect_err(|error| tracing::warn!(%error, "metrics are not recorded"))
+        .ok();
     let mut terminate = signal(SignalKind::terminate())?;
 
     // The sockets first: a port that is taken is the operator's mistake, an RPC server that is down is not.

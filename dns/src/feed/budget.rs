@@ -1,32 +1,30 @@
-//! How many signatures one feed may make us check. Pure token bucket; who is out of tokens waits, so that a flood
-//! slows down its own feed only.
+//! How much work one feed may make us do. Pure token bucket; who is out of tokens waits, so that a flood slows down its
+//! own feed only.
 
 use std::time::{Duration, Instant};
-
-/// Checks a second, once the burst is used up.
-const RATE: f64 = 200.0;
 
 /// Tokens of one feed.
 #[derive(Debug)]
 pub(super) struct Budget {
     tokens: f64,
     most: f64,
+    rate: f64,
     at: Instant,
 }
 
 impl Budget {
-    /// A full bucket that holds `burst` checks: what a snapshot may need.
-    pub(super) fn new(burst: usize, now: Instant) -> Self {
-        let most = burst as f64;
-        Self { tokens: most, most, at: now }
+    /// A full bucket that holds `burst` tokens and earns `rate` a second.
+    pub(super) fn new(burst: u32, rate: u32, now: Instant) -> Self {
+        let most = f64::from(burst);
+        Self { tokens: most, most, rate: f64::from(rate), at: now }
     }
 
     /// Takes one token and returns how long to wait before it may be used.
     pub(super) fn take(&mut self, now: Instant) -> Duration {
-        let earned = now.saturating_duration_since(self.at).as_secs_f64() * RATE;
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() * self.rate;
         self.tokens = (self.tokens + earned).min(self.most) - 1.0;
         self.at = now;
-        Duration::from_secs_f64((-self.tokens).max(0.0) / RATE)
+        Duration::from_secs_f64((-self.tokens).max(0.0) / self.rate)
     }
 }
 
@@ -37,7 +35,7 @@ mod tests {
     #[test]
     fn a_burst_is_free_and_a_flood_is_slowed_to_the_rate() {
         let start = Instant::now();
-        let mut budget = Budget::new(100, start);
+        let mut budget = Budget::new(100, 200, start);
         assert!((0..100).all(|_| budget.take(start).is_zero()));
         let mut now = start;
         for _ in 0..1000 {

@@ -22,8 +22,10 @@ use crate::state::task::Shared;
 
 /// A connection without a frame for so long is given up.
 const DEAD: Duration = Duration::from_secs(10);
-/// Signature checks that a snapshot may need at once.
-const BURST: usize = 8192;
+/// Signature checks: what a snapshot may need at once, and a second later on.
+const CHECKS: (u32, u32) = (8192, 200);
+/// Frames likewise: each session of a snapshot takes two.
+const FRAMES: (u32, u32) = (4 * 8192, 1000);
 
 /// Reads `relay`'s feed, dialling again whenever it ends. Never returns; whoever started it aborts it.
 pub(super) async fn read(
@@ -33,7 +35,8 @@ pub(super) async fn read(
     events: mpsc::Sender<Event>,
 ) {
     let mut backoff = Backoff::new();
-    let mut reader = Reader { relay, shared, events, budget: Budget::new(BURST, Instant::now()) };
+    let budget = |(burst, rate)| Budget::new(burst, rate, Instant::now());
+    let mut reader = Reader { relay, shared, events, checks: budget(CHECKS), frames: budget(FRAMES) };
     loop {
         match dialer.connect(&reader.relay).await {
             Ok((socket, boot)) => {
@@ -61,11 +64,20 @@ struct Reader {
     relay: Arc<Relay>,
     shared: Shared,
     events: mpsc::Sender<Event>,
-    budget: Budget,
+    checks: Budget,
+    frames: Budget,
 }
 
 /// The state is gone: the program ends.
 struct Gone;
+
+/// Takes one token, waiting for it if need be.
+async fn afford(budget: &mut Budget) {
+    let wait = budget.take(Instant::now());
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+}
 
 impl Reader {
     /// Turns frames into events until the connection ends; returns why.
@@ -77,6 +89,7 @@ impl Reader {
                 Ok(Some(Err(_))) => return "broken",
                 Ok(Some(Ok(frame))) => frame,
             };
+            afford(&mut self.frames).await;
             let text = match frame {
                 Message::Text(text) => text,
                 Message::Close(_) => return "closed",
@@ -121,10 +134,7 @@ impl Reader {
         if self.shared.load().knows(unverified.claims(), text) {
             return;
         }
-        let wait = self.budget.take(Instant::now());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
+        afford(&mut self.checks).await;
         match unverified.verify() {
             Ok(presence) => {
                 let source = Source::Relay(self.relay.address);

@@ -15,6 +15,9 @@ use crate::clock;
 use crate::snapshot::{Footing, Snapshot};
 use crate::state::task::Shared;
 
+/// How far the clock may be off the ledger's, in seconds.
+const CLOCK_TOLERANCE: i64 = 30;
+
 #[derive(Clone)]
 struct Desk {
     shared: Shared,
@@ -82,17 +85,26 @@ async fn explain_name(State(desk): State<Desk>, Path(name): Path<String>) -> Res
     }
 }
 
-/// Why this server should not be asked yet.
-fn unready(snapshot: &Snapshot) -> Option<&'static str> {
+/// Why this server should not be asked yet. It answers all the same, from what it knows.
+fn unready(snapshot: &Snapshot) -> Option<String> {
     if snapshot.zone.is_none() {
-        return Some("the chain has not been read yet");
+        return Some("the chain has not been read yet".into());
     }
     if snapshot.footing != Footing::Synced {
-        return Some("waiting for the relays' feeds");
+        return Some("waiting for the relays' feeds".into());
     }
     match snapshot.age(clock::unix_now()) {
         Some(age) if age > snapshot.terms.staleness => {
-            Some("the chain's last word is older than the staleness bound")
+            return Some("the chain's last word is older than the staleness bound".into());
+        }
+        _ => {}
+    }
+    match snapshot.clock_lead {
+        lead if lead < -CLOCK_TOLERANCE => {
+            Some(format!("this host's clock is {} s behind the ledger's", -lead))
+        }
+        lead if lead > CLOCK_TOLERANCE => {
+            Some(format!("this host's clock is ahead, or its RPC servers behind, by {lead} s"))
         }
         _ => None,
     }

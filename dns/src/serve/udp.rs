@@ -21,6 +21,8 @@ const MAX_QUERY: usize = 4096;
 const IDLE: Duration = Duration::from_millis(100);
 /// Socket buffer for bursts; the kernel may grant less.
 const BUFFER: usize = 4 << 20;
+/// One in so many answers is timed.
+const SAMPLED: u32 = 64;
 /// Queries that may wait for a signature.
 pub(super) const SIGNING_QUEUE: usize = 1024;
 
@@ -54,6 +56,8 @@ pub(super) fn work(
     let mut buffer = [0; MAX_QUERY];
     let limited = metrics::counter!("tunnler_dns_rate_limited_total");
     let unsigned = metrics::counter!("tunnler_dns_signatures_limited_total");
+    let latency = metrics::histogram!("tunnler_dns_answer_seconds");
+    let mut answered = 0_u32;
     while !stop.is_cancelled() {
         // Timeouts and errors of earlier sends (a peer's ICMP) are no reason to stop.
         let Ok((length, peer)) = socket.recv_from(&mut buffer) else { continue };
@@ -90,6 +94,10 @@ pub(super) fn work(
         };
         if let Some(answer) = answer {
             let _ = socket.send_to(&answer, peer);
+            answered = answered.wrapping_add(1);
+            if answered.is_multiple_of(SAMPLED) {
+                latency.record(now.elapsed());
+            }
         }
     }
 }

@@ -132,3 +132,20 @@ fn a_relay_that_leaves_the_chain_is_no_longer_read() {
     assert_ne!(generation(&again, 1), generation(&before, 1), "taken up anew");
     assert_eq!(generation(&again, 2), generation(&before, 2));
 }
+
+#[test]
+fn the_clock_is_compared_with_each_new_ledger() {
+    let mut rig = Rig::new(Vec::new());
+    let mut at = |sequence: u32, closed_before: i64| {
+        let mut directory = directory([relay(1)], []);
+        directory.ledger.sequence = sequence;
+        let closed_at = rig.now.unix.seconds().0.saturating_add_signed(-closed_before);
+        directory.ledger.closed_at = tunnler_protocol::time::UnixSeconds(closed_at);
+        rig.handle(Event::Directory(Arc::new(directory)));
+        rig.snapshot().clock_lead
+    };
+    assert_eq!(at(10, 86_400), 0, "what was kept says nothing");
+    assert_eq!(at(11, 6), 6);
+    assert_eq!(at(11, 300), 6, "the same ledger, later");
+    assert_eq!(at(12, -600), -600);
+}

@@ -242,6 +242,29 @@ mod tests {
     }
 
     #[test]
+    fn a_day_of_one_percent_loss_withdraws_at_most_once() {
+        let start = Instant::now();
+        let mut feed = heard(start);
+        let (mut withdrawn, mut silent, mut lost, mut state) = (0, false, 0, 7_u64);
+        for second in 1..=86_400_u32 {
+            let now = start + second * SECOND;
+            // A linear congruential generator: the same day each time.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Looked at just before the heartbeat that may end the silence.
+            let heard = feed.hearing(now - Duration::from_millis(1));
+            withdrawn += u32::from(heard == Hearing::Silent && !silent);
+            silent = heard == Hearing::Silent;
+            if state >> 33 < (1 << 31) / 100 {
+                lost += 1;
+            } else {
+                feed.handle(now, FeedEvent::Heard);
+            }
+        }
+        assert!((600..1200).contains(&lost), "{lost} heartbeats lost");
+        assert!(withdrawn <= 1, "{withdrawn} false withdrawals");
+    }
+
+    #[test]
     fn words_on_a_lost_connection_are_ignored() {
         let start = Instant::now();
         let mut feed = RelayFeed::new(2, start);

@@ -1,0 +1,182 @@
+//! A zone with many names, served on loopback for load tools: `crowded_zone [NAMES] [unsigned|signed]` prints its address
+//! and what a name costs, and writes `positive.txt` and `negative.txt` for `dnsperf -d`. Needs no chain and no relay.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufWriter, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tunnler_dns::clock;
+use tunnler_dns::dnssec::keys::{self, ZoneKeys};
+use tunnler_dns::serve::limit::Rate;
+use tunnler_dns::serve::{Bound, Responder};
+use tunnler_dns::snapshot::Terms;
+use tunnler_dns::state::{Event, State};
+use tunnler_protocol::SecretKey;
+use tunnler_protocol::directory::{
+    AccountHosts, AddressPolicy, Directory, Heartbeat, NameRecord, Relay, RelayStatus, ZoneConfig,
+};
+use tunnler_protocol::instance::{BootId, InstanceId};
+use tunnler_protocol::live::{FeedEvent, Session};
+use tunnler_protocol::merge::Source;
+use tunnler_protocol::presence::{Claims, Service, ServiceKind, TlsMode};
+use tunnler_protocol::time::LedgerTime;
+
+const RELAYS: u32 = 20;
+
+fn key(kind: u8, n: u32) -> SecretKey {
+    let mut seed = [kind; 32];
+    seed[..4].copy_from_slice(&n.to_be_bytes());
+    SecretKey::from_seed(&seed)
+}
+
+fn relay(n: u32) -> Relay {
+    let now = clock::unix_now().seconds();
+    Relay {
+        address: key(1, n).address(),
+        operator: format!("operator {n}"),
+        host: None,
+        control_port: 443,
+        ingress_port: 443,
+        ipv4: Some(Ipv4Addr::new(9, 9, n as u8, 1)),
+        ipv6: None,
+        region: "lab".into(),
+        capacity: 1_000_000,
+        acme: None,
+        status: RelayStatus::Active,
+        heartbeat: Some(Heartbeat { at: now, load: 0 }),
+        registered_at: now,
+    }
+}
+
+fn directory(names: u32) -> Directory {
+    let now = clock::unix_now().seconds();
+    let record = |n: u32| {
+        let label: tunnler_protocol::Label = format!("name{n}").parse().expect("a label");
+        let target = key(2, n).address();
+        let record = NameRecord {
+            label: label.clone(),
+            owner: target.to_string(),
+            target: Some(target),
+            relays: Vec::new(),
+            domains: Vec::new(),
+            expires_at: now.plus(Duration::from_secs(86_400)),
+            grace: Duration::from_secs(86_400),
+            suspended: false,
+            serial: u64::from(n),
+        };
+        (label, Arc::new(record))
+    };
+    Directory {
+        ledger: LedgerTime { sequence: 1, closed_at: now },
+        registry_revision: 1,
+        namespace_revision: 1,
+        relays: (0..RELAYS)
+            .map(relay)
+            .map(|relay| (relay.address, Arc::new(relay)))
+            .collect::<BTreeMap<_, _>>(),
+        names: (0..names).map(record).collect::<HashMap<_, _>>(),
+        heartbeat_ttl: Duration::from_secs(86_400),
+        zone: ZoneConfig {
+            zone: "tunnel.example".parse().expect("a zone"),
+            grace: Duration::from_secs(86_400),
+            servers: Vec::new(),
+            account_hosts: AccountHosts::Owners,
+            issuers: Vec::new(),
+        },
+    }
+}
+
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    status.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let arguments: Vec<String> = std::env::args().collect();
+    let names: u32 = arguments.get(1).map_or(Ok(100_000), |text| text.parse())?;
+    let signed = arguments.get(2).is_some_and(|text| text == "signed");
+    let terms = Terms {
+        policy: AddressPolicy::GlobalOnly,
+        ingress_port: 443,
+        staleness: Duration::from_secs(7 * 86_400),
+    };
+    let mut state = State::new(terms, [], clock::now());
+    let before = resident();
+    state.handle(Event::Directory(Arc::new(directory(names))), clock::now());
+    println!("directory: {} bytes per name", (resident() - before) / u64::from(names.max(1)));
+    for n in 0..RELAYS {
+        let relay = key(1, n).address();
+        state.handle(Event::Feed(relay, FeedEvent::Hello(BootId([1; 16]))), clock::now());
+    }
+    let (before, started) = (resident(), Instant::now());
+    for n in 0..names {
+        let client = key(2, n);
+        let now = clock::unix_now();
+        let relays: Vec<_> = (0..3).map(|i| key(1, (n + i) % RELAYS).address()).collect();
+        let ins = InstanceId([3; 16]);
+        let claims = Claims {
+            iss: client.address(),
+            ins,
+            seq: now,
+            exp: now.seconds().plus(Duration::from_secs(3600)),
+            names: vec![format!("name{n}").parse()?],
+            relays: relays.clone(),
+            services: vec![Service {
+                name: "web".parse()?,
+                kind: ServiceKind::Http,
+                tls: TlsMode::Pass,
+                port: None,
+            }],
+            acme: Vec::new(),
+            txt: BTreeMap::new(),
+        };
+        let presence = Arc::new(claims.sign(&client)?);
+        state.handle(Event::Presence(presence, Source::Relay(relays[0])), clock::now());
+        for relay in relays {
+            let session = FeedEvent::Session((client.address(), ins), Session::Attached);
+            state.handle(Event::Feed(relay, session), clock::now());
+        }
+    }
+    for n in 0..RELAYS {
+        state.handle(Event::Feed(key(1, n).address(), FeedEvent::Synced), clock::now());
+    }
+    state.take_unsaved();
+    let dir = std::env::temp_dir().join("crowded_zone_keys");
+    if signed {
+        if !dir.join("keys.toml").exists() {
+            keys::generate(&dir, clock::unix_now().seconds())?;
+        }
+        state.handle(Event::Keys(Arc::new(ZoneKeys::load(&dir)?)), clock::now());
+    }
+    let snapshot = state.publish(clock::now()).expect("something changed");
+    println!(
+        "presences: {} bytes per presence with three sessions, {:?} to take in and sign",
+        (resident() - before) / u64::from(names.max(1)),
+        started.elapsed()
+    );
+    for (file, prefix) in [("positive.txt", "name"), ("negative.txt", "nobody")] {
+        let mut file = BufWriter::new(std::fs::File::create(file)?);
+        for n in 0..names {
+            writeln!(file, "{prefix}{n}.tunnel.example A")?;
+        }
+    }
+    let workers = std::thread::available_parallelism()?.get();
+    let bound = Bound::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 5399)), workers).await?;
+    let shared = Arc::new(ArcSwap::new(snapshot));
+    println!("serving at {} with {workers} workers", bound.address());
+    bound.serve(
+        &Arc::new(Responder::new(shared, Rate::Unlimited)),
+        &TaskTracker::new(),
+        &CancellationToken::new(),
+    );
+    // Feeds would fall silent here: the snapshot is never replaced, so it goes on as it is.
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
