@@ -1,5 +1,6 @@
 //! A relay, clients and visitors in one process, over loopback sockets. No ledger: the directory is given.
 
+mod attacks;
 mod feed;
 mod pass;
 mod sessions;
