@@ -20,7 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::faults::{FaultSwitches, Faults, Frozen};
+use crate::appearance::{Appearance, Frozen};
+use crate::faults::FaultSwitches;
+use crate::ledger::Ledger;
 use crate::network::Network;
 use crate::rpc;
 
@@ -36,8 +38,7 @@ pub(crate) struct Endpoint {
 
 struct Shared {
     network: Arc<Network>,
-    address: SocketAddr,
-    faults: RwLock<Faults>,
+    appearance: RwLock<Appearance>,
 }
 
 impl Endpoint {
@@ -48,8 +49,8 @@ impl Endpoint {
         address: SocketAddr,
         mut stop: watch::Receiver<bool>,
     ) -> Self {
-        let shared = Arc::new(Shared { network, address, faults: RwLock::default() });
-        shared.set_faults(FaultSwitches::default(), None);
+        let appearance = Appearance::new(network.passphrase(), format!("http://{address}/friendbot"));
+        let shared = Arc::new(Shared { network, appearance: RwLock::new(appearance) });
         let router = router(shared.clone());
         let task = tokio::spawn(async move {
             let stopped = async move {
@@ -78,29 +79,24 @@ impl Endpoint {
 }
 
 impl Shared {
-    fn faults(&self) -> Faults {
-        self.faults.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    fn appearance(&self) -> Appearance {
+        self.appearance.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    fn set_faults(&self, switches: FaultSwitches, frozen: Option<Frozen>) {
-        let friendbot_url = Some(format!("http://{}/friendbot", self.address));
-        *self.faults.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
-            Faults::new(switches, frozen, friendbot_url);
-    }
-
-    async fn switch(&self, switches: FaultSwitches) {
-        let frozen = match (switches.stale, self.faults().frozen) {
+    async fn switch(&self, faults: FaultSwitches) {
+        let frozen = match (faults.stale, self.appearance().frozen) {
             (false, _) => None,
             (true, Some(frozen)) => Some(frozen),
             (true, None) => {
-                let freeze = |ledger: &crate::ledger::Ledger, _| Frozen {
+                let freeze = |ledger: &Ledger, _| Frozen {
                     ledger: ledger.last().header.ledger_seq,
                     state: ledger.shared_state(),
                 };
                 Some(self.network.read(freeze).await)
             }
         };
-        self.set_faults(switches, frozen);
+        let mut appearance = self.appearance.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *appearance = appearance.with_faults(faults, frozen);
     }
 }
 
@@ -125,18 +121,18 @@ fn router(shared: Arc<Shared>) -> Router {
 
 /// Does what the endpoint's faults say instead of, or before, answering.
 async fn misbehave(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let faults = shared.faults();
-    if !faults.delay().is_zero() {
-        tokio::time::sleep(faults.delay()).await;
+    let appearance = shared.appearance();
+    if !appearance.delay().is_zero() {
+        tokio::time::sleep(appearance.delay()).await;
     }
-    if faults.switches.down {
+    if appearance.faults.down {
         return broken_connection();
     }
-    if let Some(status) = faults.switches.http_status {
+    if let Some(status) = appearance.faults.http_status {
         let status = StatusCode::from_u16(status.get()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         return (status, status.canonical_reason().unwrap_or("error")).into_response();
     }
-    if faults.switches.garbage {
+    if appearance.faults.garbage {
         return "<html><body>It works!</body></html>\0".into_response();
     }
     next.run(request).await
@@ -174,7 +170,7 @@ async fn json_rpc(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         Ok(body) => body,
         Err(_) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
     };
-    match rpc::answer_body(&shared.network, &shared.faults(), &body).await {
+    match rpc::answer_body(&shared.network, &shared.appearance(), &body).await {
         Some(answer) => axum::Json(answer).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
     }

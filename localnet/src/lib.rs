@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod appearance;
 mod codec;
 mod endpoint;
 mod events;

@@ -8,6 +8,7 @@ mod events;
 mod fees;
 mod ledgers;
 mod network;
+mod params;
 mod send;
 mod simulate;
 mod transactions;
@@ -21,30 +22,34 @@ use futures::FutureExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::faults::Faults;
+use crate::appearance::Appearance;
 use crate::network::Network;
 pub(crate) use answer::{Format, RpcError};
 pub(crate) use events::contract_address;
 pub(crate) use view::View;
 
 /// Answers the body of one POST: a request, or a batch of them. `None`: there was nothing to answer.
-pub(crate) async fn answer_body(network: &Arc<Network>, faults: &Faults, body: &[u8]) -> Option<Value> {
+pub(crate) async fn answer_body(
+    network: &Arc<Network>,
+    appearance: &Appearance,
+    body: &[u8],
+) -> Option<Value> {
     match serde_json::from_slice(body) {
         Ok(Value::Array(requests)) if !requests.is_empty() => {
             let mut answers = Vec::new();
             for request in requests {
-                answers.extend(answer_one(network, faults, request).await);
+                answers.extend(answer_one(network, appearance, request).await);
             }
             (!answers.is_empty()).then_some(Value::Array(answers))
         }
-        Ok(request) => answer_one(network, faults, request).await,
+        Ok(request) => answer_one(network, appearance, request).await,
         Err(error) => {
             Some(envelope(Value::Null, Err(RpcError::new(-32700, format!("invalid request value: {error}")))))
         }
     }
 }
 
-async fn answer_one(network: &Arc<Network>, faults: &Faults, request: Value) -> Option<Value> {
+async fn answer_one(network: &Arc<Network>, appearance: &Appearance, request: Value) -> Option<Value> {
     let Value::Object(mut request) = request else {
         return Some(envelope(Value::Null, Err(RpcError::invalid_request("a request is a JSON object"))));
     };
@@ -54,7 +59,7 @@ async fn answer_one(network: &Arc<Network>, faults: &Faults, request: Value) -> 
             let method = method.clone();
             let params = request.remove("params").unwrap_or(Value::Null);
             // A bug that one request meets must not take the answers of others with it.
-            let answer = AssertUnwindSafe(call(network, faults, &method, params)).catch_unwind().await;
+            let answer = AssertUnwindSafe(call(network, appearance, &method, params)).catch_unwind().await;
             answer.unwrap_or_else(|_| Err(RpcError::internal("this request met a bug: see the log")))
         }
         _ => Err(RpcError::invalid_request("a request has \"jsonrpc\": \"2.0\" and a method")),
@@ -64,63 +69,41 @@ async fn answer_one(network: &Arc<Network>, faults: &Faults, request: Value) -> 
 
 async fn call(
     network: &Arc<Network>,
-    faults: &Faults,
+    appearance: &Appearance,
     method: &str,
     params: Value,
 ) -> Result<Value, RpcError> {
-    /// A method that only reads.
-    macro_rules! read {
-        ($function:path) => {{
-            let params = parse(params)?;
-            let faults = faults.clone();
-            let passphrase = network.passphrase().to_owned();
-            network
-                .read(move |ledger, now| $function(&View::new(ledger, &faults, &passphrase, now), params))
-                .await
-        }};
-    }
     if let Some(halted) = network.halted() {
         // What is in memory may be ahead of what is on disk: nobody shall rely on it.
         return Err(RpcError::internal(halted.to_string()));
     }
     match method {
-        "getHealth" => read!(network::health),
-        "getNetwork" => read!(network::network),
-        "getVersionInfo" => read!(network::version),
-        "getLatestLedger" => read!(network::latest_ledger),
-        "getFeeStats" => read!(fees::stats),
-        "getLedgerEntries" => read!(entries::ledger_entries),
-        "getTransaction" => read!(transactions::transaction),
-        "getTransactions" => read!(transactions::transactions),
-        "getLedgers" => read!(ledgers::ledgers),
-        "getEvents" => read!(events::events),
-        "simulateTransaction" => read!(simulate::simulate),
-        "sendTransaction" => send::send(network, faults, parse(params)?).await,
+        "getHealth" => read(network, appearance, params, network::health).await,
+        "getNetwork" => read(network, appearance, params, network::network).await,
+        "getVersionInfo" => read(network, appearance, params, network::version).await,
+        "getLatestLedger" => read(network, appearance, params, network::latest_ledger).await,
+        "getFeeStats" => read(network, appearance, params, fees::stats).await,
+        "getLedgerEntries" => read(network, appearance, params, entries::ledger_entries).await,
+        "getTransaction" => read(network, appearance, params, transactions::transaction).await,
+        "getTransactions" => read(network, appearance, params, transactions::transactions).await,
+        "getLedgers" => read(network, appearance, params, ledgers::ledgers).await,
+        "getEvents" => read(network, appearance, params, events::events).await,
+        "simulateTransaction" => read(network, appearance, params, simulate::simulate).await,
+        "sendTransaction" => send::send(network, appearance, params::parse(params)?).await,
         _ => Err(RpcError::new(-32601, format!("no such method {method:?}"))),
     }
 }
 
-/// Parameters by name; none at all are the same as an empty object, and null is the same as not given.
-fn parse<P: DeserializeOwned>(params: Value) -> Result<P, RpcError> {
-    let mut params = match params {
-        Value::Null => json!({}),
-        Value::Array(values) if values.is_empty() => json!({}),
-        other => other,
-    };
-    remove_nulls(&mut params);
-    serde_json::from_value(params)
-        .map_err(|error| RpcError::invalid_params(format!("invalid parameters: {error}")))
-}
-
-fn remove_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(remove_nulls);
-        }
-        Value::Array(values) => values.iter_mut().for_each(remove_nulls),
-        _ => {}
-    }
+/// Answers a method that only reads.
+async fn read<P: DeserializeOwned + Send + 'static>(
+    network: &Arc<Network>,
+    appearance: &Appearance,
+    params: Value,
+    method: fn(&View<'_>, P) -> Result<Value, RpcError>,
+) -> Result<Value, RpcError> {
+    let params = params::parse(params)?;
+    let appearance = appearance.clone();
+    network.read(move |ledger, now| method(&View { ledger, appearance: &appearance, now }, params)).await
 }
 
 fn envelope(id: Value, answer: Result<Value, RpcError>) -> Value {

@@ -93,7 +93,7 @@ pub(super) async fn closing(
 }
 
 pub(super) async fn faults(State(shared): State<Arc<Shared>>) -> Json<FaultSwitches> {
-    Json((*shared.faults().switches).clone())
+    Json((*shared.appearance().faults).clone())
 }
 
 pub(super) async fn set_faults(

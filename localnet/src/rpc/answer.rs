@@ -1,5 +1,7 @@
 //! Errors of the interface, and XDR values in the form that a client asked for.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stellar_xdr::WriteXdr;
@@ -72,4 +74,9 @@ impl Format {
     pub(crate) fn put<T: WriteXdr + Serialize>(self, reply: &mut Map<String, Value>, name: &str, value: &T) {
         reply.insert(self.field(name), self.value(value));
     }
+}
+
+/// XDR that is encoded already, as base64.
+pub(super) fn base64(encoded: &[u8]) -> Value {
+    Value::String(STANDARD.encode(encoded))
 }

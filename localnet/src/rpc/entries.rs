@@ -4,8 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stellar_xdr::{LedgerEntry, LedgerEntryData, LedgerKey};
 
-use super::network::parse_xdr;
-use super::{Format, RpcError, View};
+use super::{Format, RpcError, View, params};
 use crate::codec;
 use crate::ledger::entries::{Entries, live_until};
 
@@ -20,14 +19,14 @@ pub(super) struct Params {
     xdr_format: Format,
 }
 
-pub(super) fn ledger_entries(view: &View<'_>, params: Params) -> Result<Value, RpcError> {
-    if params.keys.len() > MAX_KEYS {
-        let message = format!("key count ({}) exceeds maximum supported ({MAX_KEYS})", params.keys.len());
+pub(super) fn ledger_entries(view: &View<'_>, request: Params) -> Result<Value, RpcError> {
+    if request.keys.len() > MAX_KEYS {
+        let message = format!("key count ({}) exceeds maximum supported ({MAX_KEYS})", request.keys.len());
         return Err(RpcError::invalid_params(message));
     }
     let mut found = Vec::new();
-    for (index, text) in params.keys.iter().enumerate() {
-        let key: LedgerKey = parse_xdr(text).map_err(|_| {
+    for (index, text) in request.keys.iter().enumerate() {
+        let key: LedgerKey = params::xdr(text).map_err(|_| {
             RpcError::invalid_params(format!("cannot unmarshal key value {text} at index {index}"))
         })?;
         if let LedgerKey::Ttl(_) = key {
@@ -35,7 +34,7 @@ pub(super) fn ledger_entries(view: &View<'_>, params: Params) -> Result<Value, R
                            ledger entries";
             return Err(RpcError::invalid_params(message));
         }
-        found.extend(entry(view, &key, params.xdr_format));
+        found.extend(entry(view, &key, request.xdr_format));
     }
     Ok(json!({ "entries": found, "latestLedger": view.latest().sequence() }))
 }
@@ -47,9 +46,9 @@ fn entry(view: &View<'_>, key: &LedgerKey, format: Format) -> Option<Value> {
         None => (state.archived(key)?, Some(0)),
     };
     let LedgerEntry { last_modified_ledger_seq, data, ext } = &*entry;
-    let data = match view.faults.forged.get(&codec::encode_base64(key)) {
+    let data = match view.appearance.faults.forged.get(&codec::encode_base64(key)) {
         None => data.clone(),
-        Some(forged) => parse_xdr::<LedgerEntryData>(forged).ok()?,
+        Some(forged) => params::xdr::<LedgerEntryData>(forged).ok()?,
     };
     let mut reply = json!({ "lastModifiedLedgerSeq": last_modified_ledger_seq });
     let fields = reply.as_object_mut().expect("made as an object");

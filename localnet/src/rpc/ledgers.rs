@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stellar_xdr::LedgerCloseMeta;
 
-use super::network::base64;
+use super::answer::base64;
 use super::transactions::{check_start, page_limit};
 use super::{Format, RpcError, View};
 use crate::ledger::history::ClosedLedger;

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stellar_xdr::LedgerCloseMeta;
 
+use super::answer::base64;
 use super::{Format, RpcError, View};
-use crate::codec;
 use crate::genesis;
 
 /// Seconds after which the official server calls itself stale.
@@ -22,7 +22,7 @@ pub(super) struct Params {
 pub(super) fn health(view: &View<'_>, _: Params) -> Result<Value, RpcError> {
     let (latest, oldest) = (view.latest(), view.oldest());
     let age = view.now.saturating_sub(latest.close_time());
-    if view.faults.frozen.is_some() && age > MAX_HEALTHY_AGE {
+    if view.appearance.frozen.is_some() && age > MAX_HEALTHY_AGE {
         let message =
             format!("latency ({age}s) since last known ledger closed is too high (>{MAX_HEALTHY_AGE}s)");
         return Err(RpcError::internal(message));
@@ -38,11 +38,11 @@ pub(super) fn health(view: &View<'_>, _: Params) -> Result<Value, RpcError> {
 }
 
 pub(super) fn network(view: &View<'_>, _: Params) -> Result<Value, RpcError> {
-    let mut reply = json!({ "passphrase": view.passphrase, "protocolVersion": genesis::PROTOCOL });
-    if let Some(url) = &view.faults.friendbot_url {
-        reply["friendbotUrl"] = json!(url);
-    }
-    Ok(reply)
+    Ok(json!({
+        "passphrase": view.passphrase(),
+        "protocolVersion": genesis::PROTOCOL,
+        "friendbotUrl": view.appearance.friendbot_url,
+    }))
 }
 
 pub(super) fn version(_: &View<'_>, _: Params) -> Result<Value, RpcError> {
@@ -75,26 +75,4 @@ pub(super) fn latest_ledger(view: &View<'_>, params: Params) -> Result<Value, Rp
         }
     }
     Ok(reply)
-}
-
-/// XDR that is encoded already, as base64.
-pub(super) fn base64(encoded: &[u8]) -> Value {
-    use base64::Engine;
-    Value::String(base64::engine::general_purpose::STANDARD.encode(encoded))
-}
-
-/// A hash in the hexadecimal form in which clients give it.
-pub(super) fn parse_hash(text: &str) -> Result<stellar_xdr::Hash, RpcError> {
-    if text.len() != 64 {
-        return Err(RpcError::invalid_params(format!("unexpected hash length ({})", text.len())));
-    }
-    let bytes =
-        hex::decode(text).map_err(|error| RpcError::invalid_params(format!("incorrect hash: {error}")))?;
-    let bytes: [u8; 32] = bytes.try_into().map_err(|_| RpcError::invalid_params("incorrect hash"))?;
-    Ok(stellar_xdr::Hash(bytes))
-}
-
-/// A value from the base64 that a client gave.
-pub(super) fn parse_xdr<T: stellar_xdr::ReadXdr>(text: &str) -> Result<T, stellar_xdr::Error> {
-    codec::decode_base64(text)
 }

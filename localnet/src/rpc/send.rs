@@ -6,10 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stellar_xdr::{Hash, TransactionEnvelope};
 
-use super::network::parse_xdr;
-use super::{Format, RpcError, View};
+use super::{Format, RpcError, View, params};
+use crate::appearance::Appearance;
 use crate::events;
-use crate::faults::Faults;
 use crate::ledger::Submission;
 use crate::network::Network;
 use crate::transaction::Envelope;
@@ -22,10 +21,14 @@ pub(super) struct Params {
     xdr_format: Format,
 }
 
-pub(super) async fn send(network: &Arc<Network>, faults: &Faults, params: Params) -> Result<Value, RpcError> {
+pub(super) async fn send(
+    network: &Arc<Network>,
+    appearance: &Appearance,
+    request: Params,
+) -> Result<Value, RpcError> {
     let envelope: TransactionEnvelope =
-        parse_xdr(&params.transaction).map_err(|_| RpcError::invalid_params("invalid_xdr"))?;
-    let submission = if faults.refuses_this_send() {
+        params::xdr(&request.transaction).map_err(|_| RpcError::invalid_params("invalid_xdr"))?;
+    let submission = if appearance.refuses_this_send() {
         let envelope = envelope.clone();
         network
             .read(move |ledger, _| Submission::TryAgainLater {
@@ -35,11 +38,10 @@ pub(super) async fn send(network: &Arc<Network>, faults: &Faults, params: Params
     } else {
         network.submit(envelope).await.map_err(|halted| RpcError::internal(halted.to_string()))?
     };
-    let faults = faults.clone();
-    let passphrase = network.passphrase().to_owned();
+    let appearance = appearance.clone();
     Ok(network
         .read(move |ledger, now| {
-            reply(&View::new(ledger, &faults, &passphrase, now), submission, params.xdr_format)
+            reply(&View { ledger, appearance: &appearance, now }, submission, request.xdr_format)
         })
         .await)
 }

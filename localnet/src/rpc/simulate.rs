@@ -5,8 +5,7 @@ use serde_json::{Map, Value, json};
 use soroban_simulation::simulation::LedgerEntryDiff;
 use stellar_xdr::TransactionEnvelope;
 
-use super::network::parse_xdr;
-use super::{Format, RpcError, View};
+use super::{Format, RpcError, View, params};
 use crate::soroban::simulate::{AuthMode, Options, Simulated};
 
 #[derive(Deserialize)]
@@ -30,26 +29,26 @@ struct ResourceConfig {
     instruction_leeway: u64,
 }
 
-pub(super) fn simulate(view: &View<'_>, params: Params) -> Result<Value, RpcError> {
-    let simulated = match (parse_xdr::<TransactionEnvelope>(&params.transaction), auth_mode(&params)) {
+pub(super) fn simulate(view: &View<'_>, request: Params) -> Result<Value, RpcError> {
+    let simulated = match (params::xdr::<TransactionEnvelope>(&request.transaction), auth_mode(&request)) {
         (Err(_), _) => Simulated::failed("Could not unmarshal transaction"),
         (_, Err(error)) => Simulated::failed(error),
         (Ok(envelope), Ok(auth_mode)) => {
-            let leeway = params.resource_config.map_or(0, |config| config.instruction_leeway);
+            let leeway = request.resource_config.map_or(0, |config| config.instruction_leeway);
             let options = Options {
                 auth_mode,
-                upgraded_auth: params.use_upgraded_auth,
+                upgraded_auth: request.use_upgraded_auth,
                 instruction_leeway: u32::try_from(leeway).unwrap_or(u32::MAX),
             };
             let last = &view.latest().header;
             view.ledger.simulate(envelope, options, &view.shared_state(), last, view.now)
         }
     };
-    Ok(reply(simulated, view.latest().sequence(), params.xdr_format))
+    Ok(reply(simulated, view.latest().sequence(), request.xdr_format))
 }
 
-fn auth_mode(params: &Params) -> Result<Option<AuthMode>, &'static str> {
-    match params.auth_mode.as_deref() {
+fn auth_mode(request: &Params) -> Result<Option<AuthMode>, &'static str> {
+    match request.auth_mode.as_deref() {
         None | Some("") => Ok(None),
         Some("enforce") => Ok(Some(AuthMode::Enforce)),
         Some("record") => Ok(Some(AuthMode::Record)),

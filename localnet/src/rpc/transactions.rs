@@ -4,8 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use stellar_xdr::{DiagnosticEvent, TransactionEnvelope, TransactionMeta};
 
-use super::network::parse_hash;
-use super::{Format, RpcError, View};
+use super::{Format, RpcError, View, params};
 use crate::events::toid;
 use crate::ledger::history::{ClosedLedger, ClosedTransaction};
 use crate::transaction::outcome;
@@ -40,22 +39,22 @@ struct Pagination {
     limit: Option<u32>,
 }
 
-pub(super) fn transaction(view: &View<'_>, params: HashParams) -> Result<Value, RpcError> {
-    let hash = parse_hash(&params.hash)?;
+pub(super) fn transaction(view: &View<'_>, request: HashParams) -> Result<Value, RpcError> {
+    let hash = params::hash(&request.hash)?;
     let found = view.ledger_of(&hash).and_then(|ledger| {
         let closed = ledger.closed_transactions(view.ledger.network_id());
         closed.into_iter().find(|one| one.processing.result.transaction_hash == hash).map(|one| (ledger, one))
     });
     let mut reply = match found {
         Some((ledger, closed)) => {
-            let mut reply = fields(ledger, &closed, params.xdr_format);
+            let mut reply = fields(ledger, &closed, request.xdr_format);
             reply.insert("createdAt".into(), json!(ledger.close_time().to_string()));
             reply
         }
         None => {
             let mut reply = Map::new();
             reply.insert("status".into(), json!("NOT_FOUND"));
-            reply.insert("txHash".into(), json!(params.hash));
+            reply.insert("txHash".into(), json!(request.hash));
             reply
         }
     };

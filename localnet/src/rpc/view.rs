@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stellar_xdr::Hash;
 
-use crate::faults::Faults;
+use crate::appearance::Appearance;
 use crate::ledger::Ledger;
 use crate::ledger::history::ClosedLedger;
 use crate::ledger::state::State;
@@ -12,23 +12,21 @@ use crate::ledger::state::State;
 /// A ledger through one endpoint's eyes.
 pub(crate) struct View<'a> {
     pub ledger: &'a Ledger,
-    pub faults: &'a Faults,
-    /// The passphrase that this endpoint tells.
-    pub passphrase: &'a str,
+    pub appearance: &'a Appearance,
     /// Unix seconds.
     pub now: u64,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(ledger: &'a Ledger, faults: &'a Faults, passphrase: &'a str, now: u64) -> Self {
-        let passphrase = faults.passphrase.as_deref().unwrap_or(passphrase);
-        Self { ledger, faults, passphrase, now }
+    /// The passphrase that this endpoint tells.
+    pub(crate) fn passphrase(&self) -> &str {
+        self.appearance.faults.passphrase.as_deref().unwrap_or(&self.appearance.passphrase)
     }
 
     /// The newest ledger that this endpoint knows.
     pub(crate) fn latest(&self) -> &'a Arc<ClosedLedger> {
         let history = self.ledger.history();
-        self.faults
+        self.appearance
             .frozen
             .as_ref()
             .and_then(|frozen| history.ledger(frozen.ledger))
@@ -38,14 +36,17 @@ impl<'a> View<'a> {
     /// The oldest ledger that this endpoint has kept.
     pub(crate) fn oldest(&self) -> &'a Arc<ClosedLedger> {
         let history = self.ledger.history();
-        let first_kept =
-            self.faults.retention.map_or(0, |kept| (self.latest().sequence() + 1).saturating_sub(kept.get()));
+        let first_kept = self
+            .appearance
+            .faults
+            .retention
+            .map_or(0, |kept| (self.latest().sequence() + 1).saturating_sub(kept.get()));
         history.ledger(first_kept).unwrap_or(history.oldest())
     }
 
     /// Ledgers that this endpoint keeps at most.
     pub(crate) fn retention(&self) -> u32 {
-        self.faults.retention.map_or(self.ledger.history().retention(), |kept| kept.get())
+        self.appearance.faults.retention.map_or(self.ledger.history().retention(), |kept| kept.get())
     }
 
     /// The ledgers from `start` to the latest, in order.
@@ -62,7 +63,7 @@ impl<'a> View<'a> {
 
     /// The state after the latest ledger that this endpoint knows.
     pub(crate) fn state(&self) -> &State {
-        match &self.faults.frozen {
+        match &self.appearance.frozen {
             Some(frozen) => &frozen.state,
             None => self.ledger.state(),
         }
@@ -70,7 +71,7 @@ impl<'a> View<'a> {
 
     /// The same, to share.
     pub(crate) fn shared_state(&self) -> Arc<State> {
-        match &self.faults.frozen {
+        match &self.appearance.frozen {
             Some(frozen) => frozen.state.clone(),
             None => self.ledger.shared_state(),
         }

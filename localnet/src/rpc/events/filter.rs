@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use stellar_xdr::{ContractEvent, ContractEventBody, ContractEventType, ContractId, Hash, ScVal};
 
-use super::super::network::parse_xdr;
+use super::super::params;
 
 const MAX_CONTRACTS: usize = 5;
 const MAX_TOPICS: usize = 5;
@@ -110,7 +110,7 @@ impl TopicPattern {
             .map(|segment| match segment.as_str() {
                 "*" => Ok(Segment::Any),
                 "**" => Err("wildcard '**' is only allowed as the last segment".to_owned()),
-                text => parse_xdr(text)
+                text => params::xdr(text)
                     .map(|value| Segment::Exactly(Box::new(value)))
                     .map_err(|_| format!("segment {text:?} is neither a wildcard nor base64 of an ScVal")),
             })
