@@ -22,7 +22,7 @@ pub(super) const INCLUSION_FEE: u32 = 1_000;
 /// The most a transaction of these programs may cost, in stroops: 100 XLM, for uploading a contract.
 const DEAREST: u64 = 1_000_000_000;
 /// Slots after the next one that are put into the footprint: as many registrations may come in between.
-const SLOTS_AHEAD: u32 = 4;
+const SLOTS_AHEAD: u32 = 6;
 /// What one slot more in the footprint may cost, in stroops; what it does not cost comes back.
 const SLOT_FEE: i64 = 30_000;
 /// Instructions that one slot more in the footprint costs, decoding its key included.

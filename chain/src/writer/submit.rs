@@ -24,8 +24,8 @@ const VALID_FOR: u64 = 60;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many transactions are built for one draft: most are lost to another program's sequence number.
 const ATTEMPTS: u32 = 40;
-/// Times the state may differ from the simulated one.
-const SIMULATIONS: u32 = 4;
+/// Times the state may differ from the simulated one: each costs a fee, so the next try waits longer.
+const SIMULATIONS: u32 = 8;
 /// The highest bid for inclusion, in stroops.
 const HIGHEST_BID: u32 = 1_000_000;
 /// First and longest pause between two looks at a transaction.
@@ -55,7 +55,10 @@ impl Draft<'_> {
     pub(super) async fn submit(&self) -> Result<Receipt, WriteError> {
         let draft = self.body()?;
         let mut outdated = None;
-        for _ in 0..SIMULATIONS {
+        for attempt in 0..SIMULATIONS {
+            if attempt > 0 {
+                pause(LOOK.0 * (1 << attempt)).await;
+            }
             let (body, resources) = if is_contract_call(draft) {
                 let mut simulated = self.simulate(draft).await?;
                 if let Some(restore) = simulated.restore.take() {

@@ -4,4 +4,6 @@ mod endurance;
 mod history;
 mod lifecycle;
 mod quorum;
+#[cfg(feature = "soak-tests")]
+mod soak;
 mod world;
