@@ -39,6 +39,8 @@ const HEAD_KEYS: usize = 3;
 const GATHER: Duration = Duration::from_secs(1);
 /// Ledgers by which an endpoint may differ from the median of all.
 const DRIFT: u32 = 12;
+/// More slots than this are not believed: at 1 KiB an entry they would not fit in memory.
+const MOST_SLOTS: u32 = 10_000_000;
 /// The least protocol version that runs the contracts (their SDK's).
 const PROTOCOL: u32 = 28;
 /// How often everything is read again, whatever the events said.

@@ -7,7 +7,7 @@ use tunnler_protocol::name::Label;
 use super::cell::{EndpointId, Value, Verdict};
 use super::endpoint::{Endpoint, Heads};
 use super::projection::Implies;
-use super::{Call, DRIFT, Head, PROTOCOL, Reader, is_polled};
+use super::{Call, DRIFT, Head, MOST_SLOTS, PROTOCOL, Reader, is_polled};
 use crate::contract::{Key, namespace};
 use crate::rpc::NetworkInfo;
 use crate::value::from_xdr;
@@ -53,6 +53,10 @@ impl Reader {
             this.last_error = Some("has no such contracts; check `registry` and `namespace`".into());
             return;
         };
+        if let Some(head) = contracts.iter().find(|head| head.slots > MOST_SLOTS) {
+            this.last_error = Some(format!("claims {} slots, more than this program can follow", head.slots));
+            return;
+        }
         this.ledger = Some(head.health.ledger);
         this.oldest = head.health.oldest;
         this.head = Some(Heads { ledger: head.ledger, contracts });

@@ -75,4 +75,15 @@ mod tests {
         let hint = Hint::of(Contract::Registry, 77, &[ScVal::Symbol(symbol("paused"))], &structure([]));
         assert_eq!((hint.revision, hint.keys), (None, vec![]));
     }
+
+    #[test]
+    fn a_malformed_event_names_nothing() {
+        let event: stellar_rpc_client::Event = serde_json::from_value(serde_json::json!({
+            "type": "contract", "ledger": 5, "ledgerClosedAt": "", "contractId": "", "id": "1-1",
+            "topic": ["not base64!", ""], "value": "AAAA",
+        }))
+        .unwrap();
+        let hint = Hint::of_event(Contract::Registry, &event);
+        assert_eq!((hint.revision, hint.keys.len()), (None, 0));
+    }
 }

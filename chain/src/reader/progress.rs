@@ -119,16 +119,14 @@ impl Reader {
 
     pub(super) fn take_events(&mut self, endpoint: EndpointId, page: &Page) {
         let Some(round) = &mut self.round else { return };
-        if round.take(endpoint, page) == Told::Gap {
-            let this = &mut self.endpoints[endpoint];
+        let (told, news) = round.take(endpoint, page);
+        let this = &mut self.endpoints[endpoint];
+        if told == Told::Gap {
             this.last_error = Some("its events do not add up to its revision".into());
         }
-        let newest = self.endpoints[endpoint].head.map_or(0, |heads| heads.ledger).saturating_add(DRIFT);
-        let known = self.complete.map_or([0, 0], |complete| complete.revisions);
-        for hint in &page.hints {
-            // The first ledger is told again, also what happened in it before.
-            let told_before = hint.revision.is_some_and(|revision| revision <= known[hint.contract.index()]);
-            for key in hint.keys.iter().filter(|_| !told_before) {
+        let newest = this.head.map_or(0, |heads| heads.ledger).saturating_add(DRIFT);
+        for hint in news {
+            for key in hint.keys.iter() {
                 if self.follows(key) {
                     self.demand(key, hint.ledger.min(newest));
                 }

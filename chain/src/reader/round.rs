@@ -104,13 +104,12 @@ impl Round {
         (row.state == Told::Partly).then(|| row.from.clone())
     }
 
-    /// Takes a page of events in.
-    pub(crate) fn take(&mut self, endpoint: EndpointId, page: &Page) -> Told {
+    /// Takes a page of events in, and gives those of them that are news: each revision up to the target once, whatever
+    /// an endpoint makes up.
+    pub(crate) fn take<'p>(&mut self, endpoint: EndpointId, page: &'p Page) -> (Told, Vec<&'p Hint>) {
         let target = self.target;
-        let Some(row) = self.rows.get_mut(&endpoint) else { return Told::Gap };
-        for hint in &page.hints {
-            row.add(hint, target);
-        }
+        let Some(row) = self.rows.get_mut(&endpoint) else { return (Told::Partly, Vec::new()) };
+        let news = page.hints.iter().filter(|hint| row.add(hint, target)).collect();
         let end = !page.full && cursor_ledger(&page.cursor).is_none_or(|ledger| ledger >= page.latest);
         let next = EventsFrom::Cursor(page.cursor.clone());
         let stuck = row.from == next;
@@ -120,26 +119,32 @@ impl Round {
             Told::Partly if end || stuck => row.conclusion(target),
             state => state,
         };
-        row.state
+        (row.state, news)
     }
 }
 
 impl Row {
-    fn add(&mut self, hint: &Hint, target: [u64; 2]) {
+    /// Whether `hint` is the next of the row.
+    fn add(&mut self, hint: &Hint, target: [u64; 2]) -> bool {
         let contract = hint.contract.index();
         let (known, unnumbered) = (self.revisions[contract], self.unnumbered[contract]);
-        match hint.revision {
-            None => self.unnumbered[contract] += 1,
-            Some(revision) if revision <= known => {}
-            // Later than what a quorum knows: it comes again in the next round.
-            Some(revision) if revision > target[contract] => {}
-            Some(revision) if revision <= known.saturating_add(unnumbered).saturating_add(1) => {
-                self.revisions[contract] = revision;
-                self.unnumbered[contract] = 0;
-                self.ledger = self.ledger.max(hint.ledger);
-            }
-            Some(_) => self.state = Told::Gap,
+        let Some(revision) = hint.revision else {
+            self.unnumbered[contract] += 1;
+            return false;
+        };
+        // Told before (the first ledger is told again as a whole), or later than what a quorum knows: then it comes
+        // again in the next round.
+        if revision <= known || revision > target[contract] {
+            return false;
         }
+        if revision > known.saturating_add(unnumbered).saturating_add(1) {
+            self.state = Told::Gap;
+            return false;
+        }
+        self.revisions[contract] = revision;
+        self.unnumbered[contract] = 0;
+        self.ledger = self.ledger.max(hint.ledger);
+        true
     }
 
     /// What the row amounts to when no more events come: each unnumbered one may stand for one missing revision.

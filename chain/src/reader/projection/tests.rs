@@ -218,3 +218,39 @@ fn what_did_not_change_keeps_its_arc_and_a_moved_relay_is_never_two() {
     it.relay(0, &[("relay", address_value(&address(4)))]);
     assert_eq!(it.directory().relays.len(), 1);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_entry_makes_it_panic(
+        garbage in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        at in proptest::prelude::any::<proptest::sample::Index>(),
+        bit in 0..8_u8,
+    ) {
+        let keys = [
+            Key::RegistryConfig,
+            Key::Zone,
+            Key::Terms,
+            Key::Publication,
+            Key::RelaySlot(0),
+            Key::Heartbeat(address(2)),
+            Key::Label("mynode".parse().unwrap()),
+            Key::NameSlot(0),
+            Key::Domains(0),
+        ];
+        let mut it = Fixture::new();
+        it.relay(0, &[]);
+        it.name(&[]);
+        // Garbage, and a valid record with one bit flipped.
+        let mut flipped = to_xdr(&structure([("serial", ScVal::U64(4)), ("domains", vector([string("a.example")]))]));
+        let index = at.index(flipped.len());
+        flipped[index] ^= 1 << bit;
+        for key in &keys {
+            for bytes in [garbage.as_slice(), flipped.as_slice()] {
+                it.0.apply(key, Some(&Value { modified: 6, bytes: Arc::from(bytes) }));
+                it.0.snapshot(LedgerTime { sequence: 8, closed_at: UnixSeconds(1000) }, [1, 2]);
+            }
+        }
+    }
+}
