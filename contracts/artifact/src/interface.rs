@@ -11,18 +11,26 @@ use crate::sections;
 /// The custom section that holds the interface.
 const SECTION: &str = "contractspecv0";
 
-/// The same wasm with only those types and events in its interface that it uses, each once. Calls keep the first
-/// sentence of their explanation, which the stellar CLI shows; all else is in `docs/contracts.md` and costs no rent.
-pub fn shake(wasm: &[u8]) -> Result<Vec<u8>> {
-    let used = shaking::find_all(wasm);
+/// What of its interface a built contract uses, each entry once.
+pub fn used(wasm: &[u8]) -> Result<Vec<ScSpecEntry>> {
+    let marked = shaking::find_all(wasm);
     let mut seen = HashSet::new();
-    let mut interface = Vec::new();
-    for mut entry in shaking::filter(read::from_wasm(wasm)?, &used) {
-        quiet(&mut entry);
-        let entry = entry.to_xdr(Limits::none())?;
-        if seen.insert(entry.clone()) {
-            interface.extend(entry);
+    let mut entries = Vec::new();
+    for entry in shaking::filter(read::from_wasm(wasm)?, &marked) {
+        if seen.insert(entry.to_xdr(Limits::none())?) {
+            entries.push(entry);
         }
+    }
+    Ok(entries)
+}
+
+/// The same wasm with only that in its interface. Calls keep the first sentence of their explanation, which the stellar
+/// CLI shows; all else is in `docs/contracts.md` and costs no rent.
+pub fn shake(wasm: &[u8]) -> Result<Vec<u8>> {
+    let mut interface = Vec::new();
+    for mut entry in used(wasm)? {
+        quiet(&mut entry);
+        interface.extend(entry.to_xdr(Limits::none())?);
     }
     sections::replace(wasm, SECTION, &interface)
 }

@@ -1,10 +1,22 @@
 //! Sections of a wasm module, as far as replacing a custom one needs them.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use wasmparser::{Parser, Payload};
 
 /// Id of custom sections, which are ids, lengths and contents (WebAssembly specification, section 5.5.2).
 const CUSTOM: u8 = 0;
+
+/// What is in the one custom section `name`.
+pub fn contents<'a>(wasm: &'a [u8], name: &str) -> Result<&'a [u8]> {
+    for payload in Parser::new(0).parse_all(wasm) {
+        if let Payload::CustomSection(section) = payload?
+            && section.name() == name
+        {
+            return Ok(section.data());
+        }
+    }
+    bail!("no section is called {name}")
+}
 
 /// The same module with other contents in its one custom section `name`, which moves to the end.
 pub fn replace(wasm: &[u8], name: &str, contents: &[u8]) -> Result<Vec<u8>> {

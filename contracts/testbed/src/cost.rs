@@ -48,34 +48,37 @@ impl Cost {
     }
 }
 
-/// Costs of all calls of a contract.
+/// Costs of all calls of a contract, with their fee and the rent in it, in stroops.
 #[derive(Default)]
-pub struct Costs(BTreeMap<&'static str, Cost>);
+pub struct Costs(BTreeMap<&'static str, (Cost, i64, i64)>);
 
 impl Costs {
     /// Notes the cost of the call made last.
     pub fn note(&mut self, env: &Env, call: &'static str) -> Cost {
         let cost = Cost::of_last_call(env);
-        self.0.insert(call, cost);
+        let fee = env.cost_estimate().fee();
+        self.0.insert(call, (cost, fee.total, fee.persistent_entry_rent + fee.temporary_entry_rent));
         cost
     }
 
-    /// Compares with the bounds and, within a quarter, with a table of lines `call, instructions, entries, bytes`.
+    /// Compares with the bounds and, within a quarter, with a table of lines `call, instructions, entries, bytes, fee, rent`;
+    /// the last two are told only, as prices change.
     ///
     /// # Panics
     /// When a call costs too much or has no line.
     pub fn check(&self, table: &Path) {
-        let mut measured = String::from("# call\tinstructions\tentries\tbytes written\n");
-        for (call, Cost { instructions, entries, written }) in &self.0 {
-            let cost = &self.0[call];
+        let mut measured = String::from("# call\tinstructions\tentries\tbytes written\tfee\tof which rent\n");
+        for (call, (cost, fee, rent)) in &self.0 {
+            let Cost { instructions, entries, written } = cost;
             assert!(cost.is_within(&BOUND, 0), "{call} is above the bounds: {cost:?}");
-            writeln!(measured, "{call}\t{instructions}\t{entries}\t{written}").expect("a string takes all");
+            writeln!(measured, "{call}\t{instructions}\t{entries}\t{written}\t{fee}\t{rent}")
+                .expect("a string takes all");
         }
         if std::env::var_os(REWRITE).is_some() {
             std::fs::write(table, &measured).expect("the table can be written");
         }
         let known = std::fs::read_to_string(table).unwrap_or_default();
-        for (call, cost) in &self.0 {
+        for (call, (cost, ..)) in &self.0 {
             let Some(expected) = known.lines().find_map(|line| Self::parse(line, call)) else {
                 panic!("{call} is not in {}; {REWRITE}=1 writes it anew:\n{measured}", table.display());
             };
