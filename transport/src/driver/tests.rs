@@ -137,6 +137,26 @@ async fn rule_1_the_opener_counts() {
     }
 }
 
+/// Of streams opened together, any may be the first to say something.
+#[tokio::test(start_paused = true)]
+async fn streams_open_in_any_order() {
+    let (relay, mut client) = pair(8).await;
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        let (reply, stream) = oneshot::channel();
+        relay.ends.link.permits.acquire().await.unwrap().forget();
+        relay.ends.opens.send(reply).await.unwrap();
+        streams.push(stream.await.unwrap());
+    }
+    for (i, stream) in streams.iter_mut().enumerate().rev() {
+        stream.write_all(format!("str {i}").as_bytes()).await.unwrap();
+    }
+    for _ in 0..6 {
+        client.accept().await;
+    }
+    assert!(!relay.driver.is_finished() && !client.driver.is_finished());
+}
+
 /// Rule 2: streams that the client has not answered yet block no new one.
 #[tokio::test(start_paused = true)]
 async fn rule_2_silent_streams_block_nobody() {
