@@ -48,6 +48,10 @@ async fn render(State(desk): State<Desk>) -> Response {
         Some(metrics) => {
             metrics::gauge!("tunnler_sessions").set(desk.relay.session_count() as f64);
             metrics::gauge!("tunnler_unread_bytes").set(desk.relay.unread_bytes() as f64);
+            metrics::gauge!("tunnler_certificate").set(f64::from(u8::from(desk.relay.has_certificate())));
+            if let Some(age) = desk.relay.ledger_age() {
+                metrics::gauge!("tunnler_ledger_age_seconds").set(age.as_secs_f64());
+            }
             metrics.render().into_response()
         }
         None => StatusCode::NOT_FOUND.into_response(),

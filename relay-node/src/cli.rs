@@ -95,6 +95,9 @@ struct Settings {
     /// Address for health and metrics
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
+    /// Address of a plain HTTP listener that redirects to HTTPS, usually port 80
+    #[arg(long, value_name = "IP:PORT")]
+    redirect: Option<SocketAddr>,
     /// Own domain of this relay (default: ADDRESS.relay.ZONE, which needs none)
     #[arg(long, value_name = "DOMAIN")]
     host: Option<HostName>,

@@ -8,7 +8,6 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::{SinkExt, StreamExt};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
@@ -20,6 +19,7 @@ use tunnler_transport::Transport;
 
 use self::slots::Slot;
 pub use self::slots::Slots;
+use crate::ingress::Newcomer;
 use crate::relay::Shared;
 
 /// How long a reader may take to claim a reserved slot when no public one is free.
@@ -48,7 +48,7 @@ pub async fn serve<S: Transport>(
     io: S,
     read_ahead: Vec<u8>,
     exporter: Exporter,
-    newcomer: OwnedSemaphorePermit,
+    newcomer: Newcomer,
 ) {
     let config = WebSocketConfig::default()
         .read_buffer_size(4 * 1024)
@@ -76,7 +76,7 @@ struct Reader<S> {
 }
 
 impl<S: Transport> Reader<S> {
-    async fn run(&mut self, newcomer: OwnedSemaphorePermit) -> Result<(), Gone> {
+    async fn run(&mut self, newcomer: Newcomer) -> Result<(), Gone> {
         self.send(self.hello().to_text()).await?;
         self.take_slot().await?;
         drop(newcomer);

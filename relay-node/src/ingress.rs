@@ -5,7 +5,7 @@
 
 pub mod hello;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ use tunnler_protocol::HostName;
 use tunnler_protocol::presence::{ServiceKind, TlsMode};
 use tunnler_protocol::stream::StreamHeader;
 use tunnler_transport::relay::OpenError;
-use tunnler_transport::{Direction, SessionStream, SpliceEnd, splice};
+use tunnler_transport::{Abort, Direction, SessionStream, SpliceEnd, splice};
 
+use crate::prefixes::Place;
 use crate::relay::Shared;
 use crate::route::{self, Claimed, Wanted};
 use crate::{clock, own_host};
@@ -44,6 +45,21 @@ enum Alert {
     DecodeError = 50,
 }
 
+/// A connection that has neither named a host nor logged in: bounded in all and per network.
+#[derive(Debug)]
+pub struct Newcomer {
+    _permit: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+impl Newcomer {
+    fn admit(shared: &Shared, address: IpAddr) -> Option<Self> {
+        let place = shared.newcomers_by_prefix.take(address, shared.limits.newcomers_per_prefix)?;
+        let permit = shared.newcomers.clone().try_acquire_owned().ok()?;
+        Some(Self { _permit: permit, _place: place })
+    }
+}
+
 /// Accepts visitors until the relay stops.
 pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     loop {
@@ -59,16 +75,16 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
                 continue;
             }
         };
-        let Ok(permit) = shared.newcomers.clone().try_acquire_owned() else {
+        let Some(newcomer) = Newcomer::admit(&shared, visitor.ip()) else {
             metrics::counter!("tunnler_dropped_total", "limit" => "newcomers").increment(1);
             continue;
         };
         let shared = shared.clone();
-        shared.tasks.clone().spawn(async move { welcome(shared, tcp, visitor, permit).await });
+        shared.tasks.clone().spawn(async move { welcome(shared, tcp, visitor, newcomer).await });
     }
 }
 
-async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, visitor: SocketAddr, permit: OwnedSemaphorePermit) {
+async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, visitor: SocketAddr, newcomer: Newcomer) {
     let _ = tcp.set_nodelay(true);
     let hello = match timeout(HELLO_DEADLINE, hello::read(&mut tcp)).await {
         Ok(Ok(hello)) => hello,
@@ -77,9 +93,9 @@ async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, visitor: SocketAddr, p
     };
     let Hello { raw, host: Some(host) } = hello else { return refuse(tcp, Alert::UnrecognizedName).await };
     if host == shared.own_host {
-        return own_host::serve(shared, Replayed::new(raw, tcp), visitor, permit).await;
+        return own_host::serve(shared, Replayed::new(raw, tcp), visitor, newcomer).await;
     }
-    drop(permit);
+    drop(newcomer);
     pass(&shared, tcp, visitor, raw, host).await;
 }
 
@@ -125,6 +141,12 @@ pub async fn deliver(
     wanted: &Wanted,
     already: usize,
 ) {
+    let most = shared.limits.visitors_per_prefix;
+    let place = tcp.peer_addr().ok().and_then(|visitor| shared.visitors_by_prefix.take(visitor.ip(), most));
+    let Some(_place) = place else {
+        metrics::counter!("tunnler_dropped_total", "limit" => "visitors_per_prefix").increment(1);
+        return tcp.abort();
+    };
     // Authority may be lost while bytes flow: then the stream goes, too.
     let grant = shared.grants.hold(wanted);
     metrics::gauge!("tunnler_streams").increment(1);

@@ -16,6 +16,8 @@ mod ingress;
 mod login;
 pub mod names;
 mod own_host;
+mod prefixes;
+mod redirect;
 pub mod relay;
 mod replay;
 mod route;

@@ -13,7 +13,6 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
@@ -21,6 +20,7 @@ use tunnler_protocol::challenge::Exporter;
 use tunnler_protocol::{control, feed as feed_messages};
 use tunnler_transport::tls;
 
+use crate::ingress::Newcomer;
 use crate::ingress::hello::Replayed;
 use crate::relay::Shared;
 use crate::{feed, session};
@@ -37,11 +37,11 @@ struct Channel {
     exporter: Exporter,
     peer: SocketAddr,
     /// The connection's place among the unauthenticated; whoever serves it longer gives it back.
-    newcomer: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    newcomer: Arc<Mutex<Option<Newcomer>>>,
 }
 
 /// Serves one connection.
-pub async fn serve(shared: Arc<Shared>, io: Replayed, peer: SocketAddr, newcomer: OwnedSemaphorePermit) {
+pub async fn serve(shared: Arc<Shared>, io: Replayed, peer: SocketAddr, newcomer: Newcomer) {
     let Ok(Ok(stream)) = timeout(PATIENCE, shared.tls.accept(io)).await else { return };
     let connection = stream.get_ref().1;
     if connection.alpn_protocol() == Some(ACME_ALPN) {
@@ -124,7 +124,7 @@ async fn read_feed(
 }
 
 impl Channel {
-    fn take_newcomer(&self) -> Option<OwnedSemaphorePermit> {
+    fn take_newcomer(&self) -> Option<Newcomer> {
         self.newcomer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -25,6 +25,7 @@ use crate::ingress;
 use crate::login::Gate;
 use crate::names::{ListedNames, Names};
 use crate::own_host::ACME_ALPN;
+use crate::prefixes::Prefixes;
 use crate::session::Line;
 use crate::sessions::Sessions;
 use crate::tcp::TcpPorts;
@@ -40,6 +41,10 @@ pub struct Limits {
     pub connections: u32,
     /// Connections at once that have neither named a host nor logged in.
     pub newcomers: usize,
+    /// The same, of one network (IPv4 address or IPv6 /64).
+    pub newcomers_per_prefix: usize,
+    /// Visitors of one network at once.
+    pub visitors_per_prefix: usize,
     /// Feed readers that are no servers of the zone.
     pub feed_readers: usize,
     /// Bytes that may lie unread in all sessions together.
@@ -53,6 +58,8 @@ impl Default for Limits {
             streams: 256,
             connections: 4,
             newcomers: 4096,
+            newcomers_per_prefix: 1024,
+            visitors_per_prefix: 4096,
             feed_readers: 8,
             memory_budget: 512 << 20,
         }
@@ -96,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) feed_slots: Slots,
     pub(crate) newcomers: Arc<Semaphore>,
+    pub(crate) newcomers_by_prefix: Arc<Prefixes>,
+    pub(crate) visitors_by_prefix: Arc<Prefixes>,
     pub(crate) splices: SpliceContext,
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) tls: TlsAcceptor,
@@ -145,6 +154,17 @@ impl Observer {
     /// How many sessions there are.
     pub fn session_count(&self) -> usize {
         self.0.sessions.count()
+    }
+
+    /// Time since the newest known ledger closed.
+    pub fn ledger_age(&self) -> Option<Duration> {
+        let directory = self.0.directory.borrow();
+        directory.as_ref().map(|directory| clock::seconds().since(directory.ledger.closed_at))
+    }
+
+    /// Whether the own host has a CA's certificate.
+    pub fn has_certificate(&self) -> bool {
+        self.0.certificates.has_certificate()
     }
 
     /// Bytes that lie unread in all sessions.
@@ -205,6 +225,8 @@ impl Relay {
             gate: Gate::new(address),
             feed_slots: Slots::new(limits.feed_readers),
             newcomers: Arc::new(Semaphore::new(limits.newcomers)),
+            newcomers_by_prefix: Arc::default(),
+            visitors_by_prefix: Arc::default(),
             splices: SpliceContext { buffers: BufferPool::new(256), tap: config.tap },
             budget: MemoryBudget::new(limits.memory_budget),
             tls: TlsAcceptor::from(Arc::new(tls)),

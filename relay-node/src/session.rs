@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
 use tunnler_protocol::challenge::Exporter;
 use tunnler_protocol::control::{
     AuthFailure, AuthOk, CloseCode, Closing, Draining, Limits, PortGrant, PresenceOk, PresenceStale,
@@ -21,6 +20,7 @@ use tunnler_transport::relay::{
 use tunnler_transport::{Transport, UnreadLimits};
 
 use crate::clock;
+use crate::ingress::Newcomer;
 use crate::login::{Login, failed};
 use crate::relay::Shared;
 use crate::sessions::{Attachment, Connection, Identity, Refusal};
@@ -53,7 +53,7 @@ pub async fn serve<S: Transport>(
     read_ahead: Vec<u8>,
     exporter: Exporter,
     peer: SocketAddr,
-    newcomer: OwnedSemaphorePermit,
+    newcomer: Newcomer,
 ) {
     let limits = Limits { streams: shared.limits.streams, connections: shared.limits.connections };
     let challenger = Challenger::new(shared.key.clone(), exporter, limits);
@@ -118,10 +118,35 @@ pub async fn serve<S: Transport>(
         renewing: false,
         services: login.services,
         ports: vec![],
+        allowance: Allowance::new(Instant::now()),
     };
     let end = actor.run().await;
     metrics::histogram!("tunnler_session_seconds").record(began.elapsed().as_secs_f64());
     tracing::info!(%client, %peer, %end, "session ended");
+}
+
+/// Control messages cost signature checks, and presences go to every feed reader: a burst, then one a second.
+struct Allowance {
+    full_at: Instant,
+}
+
+impl Allowance {
+    const BURST: u32 = 64;
+    const REFILL: Duration = Duration::from_secs(1);
+
+    fn new(now: Instant) -> Self {
+        Self { full_at: now }
+    }
+
+    /// Whether one more message is allowed.
+    fn spend(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.max(now) + Self::REFILL;
+        let allowed = full_at <= now + Self::REFILL * Self::BURST;
+        if allowed {
+            self.full_at = full_at;
+        }
+        allowed
+    }
 }
 
 struct Actor {
@@ -135,6 +160,7 @@ struct Actor {
     renewing: bool,
     services: Vec<ServiceName>,
     ports: Vec<PortGrant>,
+    allowance: Allowance,
 }
 
 impl Actor {
@@ -143,7 +169,13 @@ impl Actor {
             let next_step = self.next_step();
             tokio::select! {
                 message = self.control.next() => match message {
-                    Some(message) => self.on_message(message),
+                    Some(message) if self.allowance.spend(Instant::now()) => self.on_message(message),
+                    Some(_) => {
+                        let text = "more control messages than this relay answers";
+                        let closing = Closing { code: CloseCode::Overloaded, text: text.into() };
+                        self.session.close(closing, Duration::ZERO);
+                        return self.session.ended().await;
+                    }
                     None => return self.session.ended().await,
                 },
                 () = tokio::time::sleep(next_step) => self.on_time(),
@@ -302,5 +334,19 @@ impl Shared {
             session.send(&ToClient::Draining(Draining { deadline }));
         }
         lines.into_iter().map(|Line(session)| session).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_messages_then_one_a_second() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        assert_eq!((0..100).filter(|_| allowance.spend(start)).count(), 64);
+        let later = start + Duration::from_secs(3);
+        assert_eq!((0..100).filter(|_| allowance.spend(later)).count(), 3);
     }
 }

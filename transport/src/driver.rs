@@ -19,7 +19,7 @@ use tokio_tungstenite::WebSocketStream;
 use crate::link::{DEAD_AFTER, End, Link, LinkConfig, PING_EVERY};
 use crate::stream::SessionStream;
 use crate::unread::Opener;
-use crate::wire::{Control, Heard, SharedWire, Transport, Wire};
+use crate::wire::{CHUNK, Control, Heard, SharedWire, Transport, Wire};
 
 /// A stream is read out at most this long after this side ended its half...
 const DRAIN_FOR: Duration = Duration::from_secs(30);
@@ -84,7 +84,7 @@ fn yamux_config(max_streams: usize) -> yamux::Config {
     config.set_max_connection_receive_window(None);
     config.set_max_num_streams(max_streams);
     config.set_max_connection_receive_window(Some(max_streams * YAMUX_CREDIT + WINDOW_GROWTH));
-    config.set_split_send_size(64 * 1024);
+    config.set_split_send_size(CHUNK);
     config
 }
 
@@ -208,6 +208,8 @@ impl<S: Transport, C: Control> Driver<S, C> {
             if let (Poll::Ready(Ok(_)), Some(fate)) = (acknowledged, self.link.adopt(id, self.opener)) {
                 // Refused only when nobody listens: then dropping the stream resets it.
                 let _ = self.accepted.try_send(SessionStream::new(stream, id, self.link.clone(), fate));
+            } else {
+                self.link.disown(id);
             }
         }
         Ok(())

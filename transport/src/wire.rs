@@ -2,7 +2,7 @@
 //!
 //! Watches the frame headers in both directions, answers yamux pings itself (so that reading never waits for
 //! writing) and gathers small writes into few messages. Never blocks one direction on the other, never buffers more
-//! than [`CHUNK`] plus one yamux frame each way.
+//! than about [`CHUNK`] each way.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,8 +23,11 @@ use tunnler_protocol::control::{self, ControlError, ToClient, ToRelay};
 use crate::frames::{Boundaries, HEADER_LEN, Kind, Step, Violation, pong};
 use crate::link::Link;
 
-/// Bytes gathered before a message is handed to the WebSocket.
-const CHUNK: usize = 64 * 1024;
+/// Bytes gathered into one message, and the body of the longest frame. Both ends keep buffers of this size after
+/// their first busy moment, so it weighs memory against throughput.
+pub(crate) const CHUNK: usize = 32 * 1024;
+/// An outbound buffer larger than this is given back when it is empty.
+const KEPT: usize = 8 * 1024;
 /// Longest message accepted.
 const MAX_MESSAGE: usize = 512 * 1024;
 /// WebSocket messages taken in before other tasks get a turn.
@@ -188,7 +191,11 @@ impl<S: Transport, C: Control> Wire<S, C> {
     /// Sends everything gathered and queued.
     pub fn poll_flush_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_hand_over(cx))?;
-        Pin::new(&mut self.websocket).poll_flush(cx).map_err(broken)
+        ready!(Pin::new(&mut self.websocket).poll_flush(cx)).map_err(broken)?;
+        if self.outbound.capacity() > KEPT {
+            self.outbound = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends everything and the closing frame.
@@ -304,7 +311,8 @@ impl<S: Transport, C: Control> Wire<S, C> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.outbound.len() >= CHUNK
+        if !self.outbound.is_empty()
+            && self.outbound.len() + bytes.len() > CHUNK
             && let Poll::Pending = self.poll_hand_over(cx)?
         {
             self.refused_write = true;

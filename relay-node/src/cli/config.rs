@@ -54,6 +54,7 @@ struct RawConfig {
     state: Option<PathBuf>,
     listen: Option<SocketAddr>,
     admin: Option<SocketAddr>,
+    redirect: Option<SocketAddr>,
     host: Option<HostName>,
     ipv4: Option<Ipv4Addr>,
     ipv6: Option<Ipv6Addr>,
@@ -75,6 +76,7 @@ pub(super) struct Run {
     pub state: PathBuf,
     pub listen: SocketAddr,
     pub admin: SocketAddr,
+    pub redirect: Option<SocketAddr>,
     /// The record without its ACME account.
     pub record: RelayRegistration,
     /// In the token's smallest units.
@@ -130,6 +132,7 @@ pub(super) fn resolve(flags: Settings) -> Result<Run, ConfigError> {
         state: flags.state.or(file.state).unwrap_or_else(own_state),
         listen,
         admin: flags.admin.or(file.admin).unwrap_or_else(|| DEFAULT_ADMIN.parse().expect("a socket address")),
+        redirect: flags.redirect.or(file.redirect),
         record,
         stake: i128::from(flags.stake.or(file.stake).unwrap_or(DEFAULT_STAKE)) * STROOPS,
         heartbeat: Duration::from_secs(heartbeat * 3600),

@@ -59,9 +59,14 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
     // The sockets first: a port that is taken is the operator's mistake.
     let listener = relay::listen(run.listen).await?;
     let admin = relay::listen(run.admin).await?;
+    let redirect = match run.redirect {
+        Some(address) => Some(relay::listen(address).await?),
+        None => None,
+    };
     let store = Store::open(&run.state)?;
     let acme = store.inner("acme")?;
     let metrics = PrometheusBuilder::new().install_recorder().ok();
+    count_panics();
 
     let mut chain_config = ChainConfig::new(run.network.clone(), FollowedNames::Chosen);
     chain_config.state = Some(run.state.join("chain"));
@@ -95,6 +100,9 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
             tracing::error!(%error, "the admin listener failed");
         }
     });
+    if let Some(redirect) = redirect {
+        tasks.spawn(crate::redirect::serve(redirect, own.ingress_port));
+    }
     tasks.spawn(follow_names(relay.listed_names(), handle.clone()));
     tasks.spawn(keeper.run(own.acme.is_some().then(|| to_be_seen(&run, &directory, &own)).flatten()));
     tasks.spawn(heartbeats(record::writer(&run)?, run.heartbeat, relay.observer()));
@@ -114,6 +122,15 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
     tasks.shutdown().await;
     chain.shutdown().await;
     Ok(())
+}
+
+/// A panic ends its task only; the operator should hear of it all the same.
+fn count_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics::counter!("tunnler_panics_total").increment(1);
+        usual(panic);
+    }));
 }
 
 /// The relay's own record, once the directory has it.
