@@ -40,7 +40,11 @@ pub async fn run(options: Options) -> Result<Report> {
         Some(_) => None,
         None => Some(tempfile::Builder::new().prefix("tunnler-demo-").tempdir()?),
     };
-    let dir = options.dir.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned())).expect("one of both");
+    let dir = options
+        .dir
+        .clone()
+        .or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()))
+        .expect("one of both");
     let story = Story::new();
     let result = tell(&story, &dir, &options).await;
     story.finish();
@@ -76,8 +80,10 @@ async fn tell(story: &Story, dir: &std::path::Path, options: &Options) -> Result
     let client = world.publish("client", &key, &web.address().to_string(), LABEL).await?;
     let visitor = world.visitor().await?;
     let host = client.host().to_owned();
-    World::wait_for("the published page", Duration::from_secs(15), || async { visitor.get(&host, "/").await.is_ok() })
-        .await?;
+    World::wait_for("the published page", Duration::from_secs(15), || async {
+        visitor.get(&host, "/").await.is_ok()
+    })
+    .await?;
     report.time("from `tunnler http` to the first page, certificate included", begun.elapsed());
 
     story.step("visiting as a stranger");
@@ -108,10 +114,14 @@ async fn tell(story: &Story, dir: &std::path::Path, options: &Options) -> Result
 
 async fn visit_everything(visitor: &Visitor, host: &str, client: &Client, report: &mut Report) -> Result<()> {
     let page = visitor.get(host, "/").await?;
-    report.check("the page arrives under a certificate of the CA", String::from_utf8_lossy(&page.body).contains(SECRET_PHRASE));
+    report.check(
+        "the page arrives under a certificate of the CA",
+        String::from_utf8_lossy(&page.body).contains(SECRET_PHRASE),
+    );
     let chain = std::fs::read(client.state().join("certs").join(host).join("chain.pem"));
     let chain = chain.context("the client's certificate is not in its state directory")?;
-    let own = rustls_pki_types::pem::PemObject::from_pem_slice(&chain).map(|leaf: rustls_pki_types::CertificateDer| leaf == page.leaf);
+    let own = rustls_pki_types::pem::PemObject::from_pem_slice(&chain)
+        .map(|leaf: rustls_pki_types::CertificateDer| leaf == page.leaf);
     report.check("the visitor's TLS ends at the client, not at a relay", own.unwrap_or(false));
 
     let big = web::big_file();
@@ -146,12 +156,18 @@ async fn failover(
 ) -> Result<()> {
     let (before, after) = if options.smoke { (2, 10) } else { (5, 30) };
     let what = if signal == Signal::Kill { "SIGKILL" } else { "SIGSTOP" };
-    story.step(&format!("20 visits a second for {} s; {what} of the relay in use after {before} s", before + after));
+    story.step(&format!(
+        "20 visits a second for {} s; {what} of the relay in use after {before} s",
+        before + after
+    ));
     let used = visitor.get(host, "/").await?.via;
-    let index = world.relays.iter().position(|relay| relay.ingress() == used).context("an unknown relay answered")?;
+    let index =
+        world.relays.iter().position(|relay| relay.ingress() == used).context("an unknown relay answered")?;
     let visits = tokio::spawn({
         let (visitor, host) = (visitor.clone(), host.to_owned());
-        async move { load::visit(&visitor, &host, "/", SECRET_PHRASE, 20, Duration::from_secs(before + after)).await }
+        async move {
+            load::visit(&visitor, &host, "/", SECRET_PHRASE, 20, Duration::from_secs(before + after)).await
+        }
     });
     tokio::time::sleep(Duration::from_secs(before)).await;
     world.relays[index].process.signal(signal)?;
@@ -208,7 +224,13 @@ async fn look_around(world: &World, client: &Client, visitor: &Visitor) -> Resul
     );
     println!("  target/debug/tunnler --network {} relays", world.network_file().display());
     println!("  target/debug/tunnler --network {} name resolve {LABEL}", world.network_file().display());
-    println!("  stellar contract invoke --network-passphrase '{}' --rpc-url {} --source-account {} --id {} -- resolve --name {LABEL}", world.network().passphrase, world.localnet.url(), world.admin().address(), world.network().namespace);
+    println!(
+        "  stellar contract invoke --network-passphrase '{}' --rpc-url {} --source-account {} --id {} -- resolve --name {LABEL}",
+        world.network().passphrase,
+        world.localnet.url(),
+        world.admin().address(),
+        world.network().namespace
+    );
     println!("  logs and state: {} (zone {ZONE})", world.dir().display());
     Ok(())
 }
@@ -222,7 +244,9 @@ struct Story {
 impl Story {
     fn new() -> Self {
         let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}").expect("a template"));
+        bar.set_style(
+            ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}").expect("a template"),
+        );
         bar.enable_steady_tick(Duration::from_millis(120));
         Self { bar, begun: Instant::now() }
     }

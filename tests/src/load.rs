@@ -48,7 +48,8 @@ pub async fn visit(
             let begun = Instant::now();
             let result = visitor.get(&host, path).await;
             let result = result.and_then(|answer| {
-                let ok = answer.status.is_success() && String::from_utf8_lossy(&answer.body).contains(expected);
+                let ok =
+                    answer.status.is_success() && String::from_utf8_lossy(&answer.body).contains(expected);
                 anyhow::ensure!(ok, "unexpected answer {} via {}", answer.status, answer.via);
                 Ok(answer.via)
             });

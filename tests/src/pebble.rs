@@ -49,7 +49,11 @@ impl Pebble {
         command.args(["-strict", "-dnsserver", &dns.to_string(), "-config"]).arg(&config);
         // No artificial delays. No rejected nonces either: after one, a relay's own host waits a minute for its next
         // order, as it should; how certificates survive a hostile CA is tested where they are made.
-        command.envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0"), ("PEBBLE_AUTHZREUSE", "0")]);
+        command.envs([
+            ("PEBBLE_VA_NOSLEEP", "1"),
+            ("PEBBLE_WFE_NONCEREJECT", "0"),
+            ("PEBBLE_AUTHZREUSE", "0"),
+        ]);
         let mut process = Process::spawn("pebble", command, dir)?;
         process
             .wait_until("listening", Duration::from_secs(20), || async {

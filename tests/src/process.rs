@@ -91,7 +91,12 @@ impl Process {
     }
 
     /// Polls `ready` until it says yes; an exit of the process or the deadline is an error that shows the log's end.
-    pub async fn wait_until<F>(&mut self, what: &str, deadline: Duration, mut ready: impl FnMut() -> F) -> Result<()>
+    pub async fn wait_until<F>(
+        &mut self,
+        what: &str,
+        deadline: Duration,
+        mut ready: impl FnMut() -> F,
+    ) -> Result<()>
     where
         F: Future<Output = bool>,
     {
@@ -100,7 +105,12 @@ impl Process {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended ({status}) before {what}:\n{}", self.name, self.tail());
             }
-            ensure!(started.elapsed() < deadline, "{} not {what} in {deadline:?}:\n{}", self.name, self.tail());
+            ensure!(
+                started.elapsed() < deadline,
+                "{} not {what} in {deadline:?}:\n{}",
+                self.name,
+                self.tail()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())

@@ -100,7 +100,8 @@ impl Visitor {
             socket.connect(self.dns).await?;
             socket.send(&bytes).await?;
             let mut buffer = [0; 4096];
-            let Ok(length) = tokio::time::timeout(Duration::from_secs(1), socket.recv(&mut buffer)).await else {
+            let Ok(length) = tokio::time::timeout(Duration::from_secs(1), socket.recv(&mut buffer)).await
+            else {
                 continue;
             };
             let Ok(length) = length else { continue };
@@ -193,7 +194,13 @@ impl Tls {
     }
 
     /// One GET over one new connection; the answer must begin within two seconds.
-    pub async fn get(&self, address: SocketAddr, server_name: &str, host: &str, path: &str) -> Result<Answer> {
+    pub async fn get(
+        &self,
+        address: SocketAddr,
+        server_name: &str,
+        host: &str,
+        path: &str,
+    ) -> Result<Answer> {
         let request = Request::get(path).header("host", host).body(Full::new(Bytes::new()))?;
         let stream = tokio::time::timeout(PER_ADDRESS, self.connect(address, server_name));
         exchange(stream.await.context("TLS handshake timed out")??, address, request).await
@@ -206,7 +213,11 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-async fn exchange(stream: TlsStream<TcpStream>, via: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer> {
+async fn exchange(
+    stream: TlsStream<TcpStream>,
+    via: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer> {
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let leaf = leaf.context("the server showed no certificate")?.clone().into_owned();
     let idempotent = request.method().is_idempotent() && request.method() != hyper::Method::PUT;

@@ -98,7 +98,10 @@ async fn cookies() -> impl IntoResponse {
 }
 
 async fn headers(headers: HeaderMap) -> String {
-    headers.iter().map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))).collect()
+    headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())))
+        .collect()
 }
 
 /// WebSocket echo, upgraded by hand: axum's own support pins another tungstenite.

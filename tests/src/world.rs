@@ -67,7 +67,8 @@ impl World {
     pub async fn start(dir: &Path, layout: &Layout, mut progress: impl FnMut(&str)) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let dir = dir.canonicalize()?;
-        let relay_ips: Vec<IpAddr> = (1..=layout.relays).map(|i| Ipv4Addr::new(127, 0, 2, i).into()).collect();
+        let relay_ips: Vec<IpAddr> =
+            (1..=layout.relays).map(|i| Ipv4Addr::new(127, 0, 2, i).into()).collect();
         let dns_ips: Vec<Ipv4Addr> = (1..=layout.dns).map(|i| Ipv4Addr::new(127, 0, 1, i)).collect();
         let ingress_port = ports::free(&relay_ips)?;
         let dns_port = ports::free(&dns_ips.iter().map(|ip| IpAddr::V4(*ip)).collect::<Vec<_>>())?;
@@ -124,7 +125,8 @@ impl World {
             per_operator: 10,
         };
         network.registry = deploy::deploy_registry(&writer, &contract("tunnel_registry")?, &registry).await?;
-        network.namespace = deploy::deploy_namespace(&writer, &contract("tunnel_namespace")?, &namespace).await?;
+        network.namespace =
+            deploy::deploy_namespace(&writer, &contract("tunnel_namespace")?, &namespace).await?;
         let network_file = dir.join("network.toml");
         std::fs::write(&network_file, network.to_toml())?;
 
@@ -142,7 +144,8 @@ impl World {
         };
         for (i, (ip, key)) in dns_ips.iter().zip(dns_keys).enumerate() {
             let name = format!("dns{}", i + 1);
-            let server = DnsServer::start(&world, &name, SocketAddr::new((*ip).into(), dns_port), &key).await?;
+            let server =
+                DnsServer::start(&world, &name, SocketAddr::new((*ip).into(), dns_port), &key).await?;
             world.dns.push(server);
         }
         for (i, ip) in relay_ips.iter().enumerate() {
@@ -246,6 +249,7 @@ pub fn contract(name: &str) -> Result<Vec<u8>> {
 
 /// Where `scripts/build-contracts` leaves the wasm of a contract.
 pub fn contract_path(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source_root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source_root().join("target"), PathBuf::from);
     target.join(format!("contracts/{name}.wasm"))
 }

@@ -34,18 +34,25 @@ fn every_link_leads_somewhere() -> Result<()> {
 
 #[test]
 fn every_path_named_exists() -> Result<()> {
-    let first = ["contracts/", "protocol/", "chain/", "transport/", "edge/", "relay-node/", "client/", "dns/"];
+    let first =
+        ["contracts/", "protocol/", "chain/", "transport/", "edge/", "relay-node/", "client/", "dns/"];
     let more = ["localnet/", "tests/", "scripts/", "docs/", ".ci/"];
     let mut named = 0;
     for document in documents()? {
         let text = std::fs::read_to_string(&document)?;
         for code in text.split('`').skip(1).step_by(2) {
             let word = code.split_whitespace().next().unwrap_or_default();
-            if !first.iter().chain(&more).any(|start| word.starts_with(start)) || word.contains(['{', '*', '<', '…']) {
+            if !first.iter().chain(&more).any(|start| word.starts_with(start))
+                || word.contains(['{', '*', '<', '…'])
+            {
                 continue;
             }
             let path = word.split("::").next().unwrap_or(word);
-            ensure!(Path::new(source_root()).join(path).exists(), "{}: {path} does not exist", document.display());
+            ensure!(
+                Path::new(source_root()).join(path).exists(),
+                "{}: {path} does not exist",
+                document.display()
+            );
             named += 1;
         }
     }

@@ -68,8 +68,7 @@ async fn the_stellar_cli_deploys_registers_and_resolves() -> Result<()> {
     let registry_config = format!(
         r#"{{"token":"{token}","min_stake":"1000000000","unbonding":604800,"heartbeat_ttl":86400,"per_operator":10}}"#
     );
-    let registry =
-        cli.deploy("tunnel_registry", &["--admin", &admin, "--config", &registry_config]).await?;
+    let registry = cli.deploy("tunnel_registry", &["--admin", &admin, "--config", &registry_config]).await?;
     let key = SecretKey::from_seed(&[5; 32]).address();
     let server = format!(
         r#"{{"host":"ns1.tun.test","ipv4":"7f000101","ipv6":null,"key":"{}"}}"#,
@@ -121,7 +120,11 @@ async fn the_stellar_cli_deploys_registers_and_resolves() -> Result<()> {
         ingress_port: 443,
         dns_port: 53,
         allow_private_addresses: true,
-        acme: AcmeConfig { directory: "https://127.0.0.1/dir".into(), issuer: "pebble.test".into(), root: None },
+        acme: AcmeConfig {
+            directory: "https://127.0.0.1/dir".into(),
+            issuer: "pebble.test".into(),
+            root: None,
+        },
     };
     let directory = tunnler_chain::read_directory(&network).await?;
     ensure!(directory.relays.len() == 1 && directory.zone.zone.as_str() == "tun.test");

@@ -49,7 +49,10 @@ async fn a_token_of_the_python_library_logs_in_and_is_not_accepted_twice() -> Re
         async move { python_token(&client, &other, &challenge).await }
     })
     .await?;
-    ensure!(matches!(elsewhere, ToClient::AuthFailed(_)), "a token for another relay was accepted: {elsewhere:?}");
+    ensure!(
+        matches!(elsewhere, ToClient::AuthFailed(_)),
+        "a token for another relay was accepted: {elsewhere:?}"
+    );
     drop(world);
     dir.done();
     Ok(())

@@ -12,7 +12,12 @@ use tunnler_tests::world::{Layout, World};
 async fn refuses(mut command: Command, code: i32, words: &[&str]) -> Result<()> {
     let output = process::run(&mut command).await?;
     let said = output.stderr.trim();
-    ensure!(output.code == code, "{command:?} ended with {}, not {code}:\n{said}\n{}", output.code, output.stdout);
+    ensure!(
+        output.code == code,
+        "{command:?} ended with {}, not {code}:\n{said}\n{}",
+        output.code,
+        output.stdout
+    );
     ensure!(!said.contains("panicked"), "{said}");
     for word in words {
         ensure!(said.contains(word), "{command:?} does not say {word:?}:\n{said}");
@@ -49,7 +54,8 @@ async fn mistakes_are_told_in_one_line() -> Result<()> {
     refuses(client(&world.dir().join("missing.key"), &["http", "8080"])?, 2, &["missing.key"]).await?;
 
     // Names.
-    refuses(client(&mine, &["http", "8080", "--name", "nobody-has-it"])?, 1, &["nobody-has-it", "register"]).await?;
+    refuses(client(&mine, &["http", "8080", "--name", "nobody-has-it"])?, 1, &["nobody-has-it", "register"])
+        .await?;
     refuses(client(&mine, &["http", "8080", "--name", "taken"])?, 1, &["taken"]).await?;
     refuses(client(&mine, &["name", "register", "taken", "--yes"])?, 1, &["taken"]).await?;
     refuses(client(&mine, &["name", "resolve", "nobody-has-it"])?, 1, &["nobody-has-it"]).await?;
@@ -84,7 +90,8 @@ async fn mistakes_are_told_in_one_line() -> Result<()> {
 
     // No ledger.
     world.localnet.process.signal(Signal::Kill)?;
-    refuses(client(&mine, &["name", "resolve", "taken"])?, 1, &[&world.localnet.address().to_string()]).await?;
+    refuses(client(&mine, &["name", "resolve", "taken"])?, 1, &[&world.localnet.address().to_string()])
+        .await?;
     drop(world);
     dir.done();
     Ok(())
@@ -94,5 +101,7 @@ async fn refuses_config(command: &mut Command, words: &[&str]) -> Result<()> {
     let output = process::run(command).await?;
     ensure!(output.code == 2, "{command:?} ended with {}:\n{}", output.code, output.stderr);
     let missing = words.iter().find(|word| !output.stderr.contains(**word));
-    missing.map_or(Ok(()), |word| Err(anyhow::anyhow!("no {word:?} in {}", output.stderr)).context("configuration"))
+    missing.map_or(Ok(()), |word| {
+        Err(anyhow::anyhow!("no {word:?} in {}", output.stderr)).context("configuration")
+    })
 }

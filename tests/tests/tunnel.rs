@@ -64,7 +64,13 @@ impl Published {
         .await?;
         let visits = visits.await?;
         ensure!(visits.made >= 200, "only {} visits", visits.made);
-        ensure!(visits.failed == 0, "{} of {} visits failed: {:?}", visits.failed, visits.made, visits.failures);
+        ensure!(
+            visits.failed == 0,
+            "{} of {} visits failed: {:?}",
+            visits.failed,
+            visits.made,
+            visits.failures
+        );
         println!("{signal:?}: withdrawn after {withdrawn:?}; {visits:?}");
         Ok((index, withdrawn))
     }
@@ -106,14 +112,18 @@ async fn the_visitor_reaches_the_client_itself(it: &Published) -> Result<()> {
     let (_, leaf) = x509_parser::parse_x509_certificate(&page.leaf)?;
     ensure!(leaf.public_key().subject_public_key.data.as_ref() == key.public_key_raw(), "another key");
     // No relay holds it.
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(certs.join("key.pem"))?.permissions());
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(certs.join("key.pem"))?.permissions());
     ensure!(mode & 0o077 == 0, "the key file has mode {mode:o}");
     for relay in 0..it.world.relays.len() {
         let state = it.world.dir().join(format!("relay{}", relay + 1));
         let private = key.serialize_pem();
         for file in walk(&state)? {
             let text = std::fs::read(&file)?;
-            ensure!(!String::from_utf8_lossy(&text).contains(private.lines().nth(1).unwrap_or("-")), "{file:?}");
+            ensure!(
+                !String::from_utf8_lossy(&text).contains(private.lines().nth(1).unwrap_or("-")),
+                "{file:?}"
+            );
         }
     }
     // A relay's own host has a certificate of the CA too, for its own name.
@@ -129,7 +139,11 @@ fn walk(dir: &std::path::Path) -> Result<Vec<std::path::PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.is_dir() { files.extend(walk(&path)?) } else if path.is_file() { files.push(path) }
+        if path.is_dir() {
+            files.extend(walk(&path)?)
+        } else if path.is_file() {
+            files.push(path)
+        }
     }
     Ok(files)
 }
@@ -145,7 +159,9 @@ async fn bodies_cookies_and_websockets_arrive_whole(it: &Published) -> Result<()
     ensure!(it.visitor.echo(it.host(), "/echo", "hello").await? == "hello");
     let headers = it.visitor.get(it.host(), "/headers").await?;
     let headers = String::from_utf8_lossy(&headers.body).into_owned();
-    for line in [format!("host: {}", it.host()), "x-forwarded-proto: https".into(), "x-forwarded-for: 127.".into()] {
+    for line in
+        [format!("host: {}", it.host()), "x-forwarded-proto: https".into(), "x-forwarded-for: 127.".into()]
+    {
         ensure!(headers.contains(&line), "no {line:?} in {headers}");
     }
     Ok(())
@@ -169,7 +185,11 @@ async fn the_chain_and_the_zone_say_so(it: &Published) -> Result<()> {
     ensure!(refused.code != 0 && refused.stderr.contains("32"), "{refused:?}");
 
     let caa = it.visitor.resolve(it.host(), RecordType::CAA).await?;
-    ensure!(caa.records.iter().any(|r| matches!(&r.data, RData::CAA(caa) if format!("{caa}").contains("accounturi"))));
+    ensure!(
+        caa.records
+            .iter()
+            .any(|r| matches!(&r.data, RData::CAA(caa) if format!("{caa}").contains("accounturi")))
+    );
     let apex = it.visitor.resolve(ZONE, RecordType::CAA).await?;
     ensure!(apex.records.len() == 2, "the apex denies issue and issuewild: {apex:?}");
     for (host, kind) in [(ZONE, RecordType::SOA), (ZONE, RecordType::NS), ("ns1.tun.test", RecordType::A)] {

@@ -28,12 +28,8 @@ struct Arguments {
 async fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let arguments = Arguments::parse();
-    let options = Options {
-        keep: arguments.keep,
-        smoke: arguments.smoke,
-        json: arguments.json,
-        dir: arguments.dir,
-    };
+    let options =
+        Options { keep: arguments.keep, smoke: arguments.smoke, json: arguments.json, dir: arguments.dir };
     match demo::run(options).await {
         Ok(report) if report.passed() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

@@ -77,7 +77,9 @@ impl fmt::Display for Report {
         writeln!(f)?;
         for measure in &self.measures {
             match measure {
-                Measure::Check { what, held } => writeln!(f, "  {:>12}  {what}", if *held { "ok" } else { "FAILED" }),
+                Measure::Check { what, held } => {
+                    writeln!(f, "  {:>12}  {what}", if *held { "ok" } else { "FAILED" })
+                }
                 Measure::Time { what, seconds } => writeln!(f, "  {seconds:>10.2} s  {what}"),
                 Measure::Rate { what, megabytes_per_second } => {
                     writeln!(f, "  {megabytes_per_second:>7.0} MB/s  {what}")
@@ -92,6 +94,10 @@ impl fmt::Display for Report {
                 }
             }?;
         }
-        writeln!(f, "\n  {}", if self.passed() { "The name never went away." } else { "Something did not hold." })
+        writeln!(
+            f,
+            "\n  {}",
+            if self.passed() { "The name never went away." } else { "Something did not hold." }
+        )
     }
 }

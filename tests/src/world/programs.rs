@@ -89,7 +89,12 @@ impl Localnet {
 }
 
 impl DnsServer {
-    pub(super) async fn start(world: &World, name: &str, address: SocketAddr, key: &SecretKey) -> Result<Self> {
+    pub(super) async fn start(
+        world: &World,
+        name: &str,
+        address: SocketAddr,
+        key: &SecretKey,
+    ) -> Result<Self> {
         let key_file = world.dir().join(format!("{name}.key"));
         tunnler_chain::key::create(&key_file, key)?;
         let admin = ports::local()?;
@@ -135,7 +140,13 @@ impl RelayNode {
         self.process.wait_until("ready", START, || http_ok(admin, "/ready")).await
     }
 
-    fn spawn(world: &World, name: &str, ingress: SocketAddr, admin: SocketAddr, key: &Path) -> Result<Process> {
+    fn spawn(
+        world: &World,
+        name: &str,
+        ingress: SocketAddr,
+        admin: SocketAddr,
+        key: &Path,
+    ) -> Result<Process> {
         let mut command = Command::new(program("tunnler-relay")?);
         command.args(["run", "--register"]).arg("--network").arg(world.network_file()).arg("--key").arg(key);
         command.arg("--state").arg(world.dir().join(name));
@@ -160,7 +171,13 @@ impl RelayNode {
 }
 
 impl Client {
-    pub(super) async fn start(world: &World, name: &str, key: &Path, target: &str, label: &str) -> Result<Self> {
+    pub(super) async fn start(
+        world: &World,
+        name: &str,
+        key: &Path,
+        target: &str,
+        label: &str,
+    ) -> Result<Self> {
         let state = world.dir().join(format!("{name}-state"));
         let mut command = tunnler(world, key)?;
         command.arg("--state").arg(&state).args(["http", target, "--name", label]);
