@@ -80,7 +80,9 @@ impl Task {
         };
         let now = Instant::now();
         let mut reader = Reader::new(policy, kept, rand::random(), now);
-        let (directory, directories) = watch::channel(reader.snapshot(now));
+        let restored = reader.snapshot(now);
+        restored.as_deref().inspect(|directory| measure(directory));
+        let (directory, directories) = watch::channel(restored);
         let status = status(&reader, &endpoints, network.quorum, now);
         let (status, statuses) = watch::channel(status);
         let task = Self {
@@ -150,8 +152,7 @@ impl Task {
     fn publish(&mut self) {
         let now = Instant::now();
         if let Some(directory) = self.reader.snapshot(now) {
-            metrics::gauge!("chain_ledger").set(f64::from(directory.ledger.sequence));
-            metrics::gauge!("chain_ledger_closed_at_seconds").set(directory.ledger.closed_at.0 as f64);
+            measure(&directory);
             self.directory.send_replace(Some(directory));
             if let Some(keeper) = &mut self.keeper {
                 keeper.unsaved = true;
@@ -220,6 +221,11 @@ impl Keeper {
             }
         }));
     }
+}
+
+fn measure(directory: &Directory) {
+    metrics::gauge!("chain_ledger").set(f64::from(directory.ledger.sequence));
+    metrics::gauge!("chain_ledger_closed_at_seconds").set(directory.ledger.closed_at.0 as f64);
 }
 
 fn status(reader: &Reader, endpoints: &[Rpc], quorum: usize, now: Instant) -> ChainStatus {

@@ -157,8 +157,13 @@ impl Reader {
 
     pub(super) fn note_contradictions(&mut self, key: &Key, endpoints: &[EndpointId]) {
         for endpoint in endpoints {
-            self.endpoints[*endpoint].contradictions += 1;
-            tracing::warn!(endpoint, ?key, "an RPC endpoint contradicts what the others agree on");
+            let this = &mut self.endpoints[*endpoint];
+            this.contradictions += 1;
+            // It may go on for days: the first ones and then ever fewer are worth a line.
+            if this.contradictions.is_power_of_two() {
+                let times = this.contradictions;
+                tracing::warn!(endpoint, ?key, times, "an RPC endpoint contradicts what the others agree on");
+            }
         }
     }
 
