@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -27,6 +28,8 @@ use hello::{Hello, Replayed};
 
 /// How long a visitor may take to send its ClientHello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// Silence after which the system asks whether a visitor is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long a refused visitor may take to read why.
 const ALERT_DEADLINE: Duration = Duration::from_secs(2);
 /// Pause after the system could not give us a connection.
@@ -85,7 +88,7 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, visitor: SocketAddr, newcomer: Newcomer) {
-    let _ = tcp.set_nodelay(true);
+    prepare(&tcp);
     let hello = match timeout(HELLO_DEADLINE, hello::read(&mut tcp)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(hello::HelloError::NotTls)) => return refuse(tcp, Alert::DecodeError).await,
@@ -97,6 +100,13 @@ async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, visitor: SocketAddr, n
     }
     drop(newcomer);
     pass(&shared, tcp, visitor, raw, host).await;
+}
+
+/// Visitors that vanish without a word are noticed by the system.
+pub fn prepare(tcp: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(4);
+    let _ = tcp.set_nodelay(true);
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
 }
 
 /// Finds the client that serves `host` and splices.

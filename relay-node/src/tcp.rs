@@ -18,7 +18,7 @@ use tunnler_transport::Abort;
 
 use self::book::Book;
 use crate::clock;
-use crate::ingress::{canonical, deliver};
+use crate::ingress::{canonical, deliver, prepare};
 use crate::relay::Shared;
 use crate::route::{Claimed, Wanted};
 
@@ -92,7 +92,7 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, port: u16, closed: Ca
 }
 
 async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, client: Address, service: ServiceName) {
-    let _ = tcp.set_nodelay(true);
+    prepare(&tcp);
     let name = Claimed::Account(client);
     let wanted = Wanted { client, name, service: Some(service) };
     let authorised = shared.authorises(&client, &wanted.name);

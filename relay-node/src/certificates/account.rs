@@ -1,8 +1,11 @@
 //! The relay's one ACME account. Its key is made here and handed to rustls-acme too, so that the account on chain is
 //! the account that orders.
 
+use std::time::Duration;
+
 use instant_acme::{Account, Key};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::time::timeout;
 use tunnler_edge::Store;
 use tunnler_edge::store::StoreError;
 use tunnler_protocol::directory::AcmeIdentity;
@@ -12,6 +15,8 @@ use tunnler_protocol::network::AcmeConfig;
 const KEY_FILE: &str = "account.p8";
 /// Directory and URI of the account that the key opened.
 const ACCOUNT_FILE: &str = "account.json";
+/// How long the CA may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why there is no account.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +32,9 @@ pub enum AccountError {
         /// Why.
         source: instant_acme::Error,
     },
+    /// The CA does not answer.
+    #[error("{0} does not answer within 20 s")]
+    Silent(String),
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -40,14 +48,27 @@ pub fn key(store: &Store) -> Result<Option<Vec<u8>>, StoreError> {
     store.read(KEY_FILE)
 }
 
-/// The identity of the kept account, or of a new one. The key is kept before it is used; a kept account is not asked
-/// for at the CA again.
+/// The identity of the account that the kept key has at the CA now; opens one where there is none, with a key that is
+/// kept before it is used. While the CA cannot be reached, what it said last counts.
 pub async fn open(store: &Store, acme: &AcmeConfig) -> Result<AcmeIdentity, AccountError> {
-    let identity = |account: String| AcmeIdentity { issuer: acme.issuer.clone(), account };
     let kept = store.read(ACCOUNT_FILE)?.and_then(|bytes| serde_json::from_slice::<Opened>(&bytes).ok());
-    if let Some(kept) = kept.filter(|kept| kept.directory == acme.directory) {
-        return Ok(identity(kept.account));
-    }
+    let kept = kept.filter(|kept| kept.directory == acme.directory);
+    let asked = timeout(PATIENCE, ask(store, acme))
+        .await
+        .unwrap_or_else(|_| Err(AccountError::Silent(acme.directory.clone())));
+    let account = match (asked, kept) {
+        (Ok(account), _) => account,
+        (Err(error), Some(kept)) => {
+            tracing::warn!(%error, "using the ACME account as it was known last");
+            kept.account
+        }
+        (Err(error), None) => return Err(error),
+    };
+    Ok(AcmeIdentity { issuer: acme.issuer.clone(), account })
+}
+
+/// Asks the CA for the key's account, which makes one if need be (RFC 8555, section 7.3).
+async fn ask(store: &Store, acme: &AcmeConfig) -> Result<String, AccountError> {
     let ca = |source| AccountError::Ca { directory: acme.directory.clone(), source };
     let pkcs8 = match store.read(KEY_FILE)? {
         Some(pkcs8) => pkcs8,
@@ -68,5 +89,5 @@ pub async fn open(store: &Store, acme: &AcmeConfig) -> Result<AcmeIdentity, Acco
     let (account, _) = opened.await.map_err(ca)?;
     let opened = Opened { directory: acme.directory.clone(), account: account.id().to_owned() };
     store.write(ACCOUNT_FILE, &serde_json::to_vec_pretty(&opened).expect("plain JSON"))?;
-    Ok(identity(opened.account))
+    Ok(opened.account)
 }

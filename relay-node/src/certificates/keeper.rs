@@ -24,8 +24,6 @@ use super::visible::{self, Expected};
 use super::{CertificateError, Certificates, account};
 use crate::clock;
 
-/// Certificate with its key, as rustls-acme writes it.
-const CERTIFICATE_FILE: &str = "own-host.pem";
 const FAILURES_FILE: &str = "failures.json";
 /// Time between two looks at the zone's servers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -36,22 +34,26 @@ const HICCUPS: u32 = 8;
 pub struct Keeper {
     state: AcmeState<StoreError, StoreError>,
     store: Store,
+    certificate: String,
     certificates: Certificates,
 }
 
 /// Where rustls-acme keeps what it must: 0600, and the account that is on chain.
-struct Cache(Store);
+struct Cache {
+    store: Store,
+    certificate: String,
+}
 
 #[async_trait]
 impl CertCache for Cache {
     type EC = StoreError;
 
     async fn load_cert(&self, _: &[String], _: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.0.read(CERTIFICATE_FILE)
+        self.store.read(&self.certificate)
     }
 
     async fn store_cert(&self, _: &[String], _: &str, cert: &[u8]) -> Result<(), StoreError> {
-        self.0.write(CERTIFICATE_FILE, cert)
+        self.store.write(&self.certificate, cert)
     }
 }
 
@@ -60,7 +62,7 @@ impl AccountCache for Cache {
     type EA = StoreError;
 
     async fn load_account(&self, _: &[String], _: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        account::key(&self.0)
+        account::key(&self.store)
     }
 
     /// The account's key is only ever made by [`account::open`].
@@ -73,12 +75,14 @@ impl Keeper {
     /// For `host`, with the account kept in `store`.
     pub fn new(host: &HostName, acme: &network::AcmeConfig, store: Store) -> Result<Self, CertificateError> {
         let client = Arc::new(client_config(acme.root.as_ref().map(PathBuf::from))?);
+        // Certificate with its key, as rustls-acme writes it; one of another host is never taken for ours.
+        let certificate = format!("{host}.pem");
         let config = AcmeConfig::new_with_client_config([host.as_str()], client)
-            .cache(Cache(store.clone()))
+            .cache(Cache { store: store.clone(), certificate: certificate.clone() })
             .directory(&acme.directory);
         let state = config.state();
         let certificates = Certificates::with_acme(host, state.resolver())?;
-        Ok(Self { state, store, certificates })
+        Ok(Self { state, store, certificate, certificates })
     }
 
     /// What the own host is served with.
@@ -91,7 +95,7 @@ impl Keeper {
     pub async fn run(mut self, visible: Option<(Vec<std::net::SocketAddr>, Expected)>) {
         let mut failures = self.failures();
         let mut hiccups = 0;
-        if self.store.read(CERTIFICATE_FILE).ok().flatten().is_none() {
+        if self.store.read(&self.certificate).ok().flatten().is_none() {
             if let Some((servers, expected)) = visible {
                 wait_until_visible(&servers, &expected).await;
             }
@@ -107,7 +111,7 @@ impl Keeper {
                 Ok(EventOk::CertCacheStore | EventOk::AccountCacheStore) => continue,
                 Err(EventError::CachedCertParse(error)) => {
                     // rustls-acme goes on to order a new one.
-                    let _ = self.store.set_aside(CERTIFICATE_FILE, &error);
+                    let _ = self.store.set_aside(&self.certificate, &error);
                     continue;
                 }
                 Err(EventError::Order(error)) if is_hiccup(&error) && hiccups < HICCUPS => {
