@@ -31,6 +31,10 @@ const FIRST_SELF_VISIT: Duration = Duration::from_secs(20);
 const SWALLOWED: u32 = 2;
 /// How long a relay that swallows visitors is left alone.
 const SWALLOWER_REST: Duration = Duration::from_secs(1800);
+/// A session that lasted so long shows that the relay is reachable in principle.
+const SETTLED: Duration = Duration::from_secs(10);
+/// A session that lasted so long clears the relay of earlier failures.
+const STEADY: Duration = Duration::from_secs(60);
 /// How long a session that is left may finish its streams.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -359,7 +363,15 @@ impl Agent {
     }
 
     fn lost(&mut self, now: Instant, relay: Address, loss: Loss) {
-        let known = self.slots.remove(&relay).is_some();
+        let held = self.slots.remove(&relay);
+        let known = held.is_some();
+        let lasted = match held.map(|slot| slot.phase) {
+            Some(Phase::Serving { since, .. }) => now.saturating_duration_since(since),
+            _ => Duration::ZERO,
+        };
+        if lasted >= STEADY {
+            self.experience.entry(relay).or_default().trouble.forget();
+        }
         match loss {
             Loss::Asked => {}
             Loss::Superseded => {
@@ -372,6 +384,12 @@ impl Agent {
                 learnt.trouble.failed(now, learnt.proven, jitter);
             }
             Loss::Closed | Loss::Broken => {}
+        }
+        // Nobody serves any more: relays that worked before are worth another try at once. Not after a session that
+        // did not last, or one that always breaks would be dialled without pause.
+        if lasted >= SETTLED && self.serving().is_empty() {
+            let proven = self.experience.values_mut().filter(|learnt| learnt.proven);
+            proven.for_each(|learnt| learnt.trouble.forgive());
         }
     }
 

@@ -17,6 +17,7 @@ pub struct Trouble {
     count: u32,
     last: Option<Instant>,
     until: Option<Instant>,
+    firm: bool,
 }
 
 impl Trouble {
@@ -27,17 +28,26 @@ impl Trouble {
         let wait = FIRST.saturating_mul(1 << (self.count - 1).min(10)).min(longest);
         // Up to a quarter less, so that clients which failed together do not return together.
         self.exclude(now, wait - wait * u32::from(jitter) / 1024);
+        self.firm = false;
     }
 
     /// A failure whose cause will last at least `wait`.
     pub fn failed_for(&mut self, now: Instant, wait: Duration) {
         self.count = self.failures(now).saturating_add(1);
         self.exclude(now, wait);
+        self.firm = true;
     }
 
-    /// Forgets the exclusion, not the failures: the cause may have been on this side.
+    /// Ends an exclusion that only spreads attempts, not one whose cause lasts; failures still count.
     pub fn forgive(&mut self) {
-        self.until = None;
+        if !self.firm {
+            self.until = None;
+        }
+    }
+
+    /// It worked well for a long time: what was before counts no more.
+    pub fn forget(&mut self) {
+        self.count = 0;
     }
 
     /// Failures that still count.
@@ -84,5 +94,10 @@ mod tests {
         assert!(left <= UNPROVEN_MAX && left >= UNPROVEN_MAX * 3 / 4, "{left:?}");
         stranger.forgive();
         assert_eq!(stranger.remaining(start), None);
+        stranger.failed_for(start, HALF_LIFE);
+        stranger.forgive();
+        assert_eq!(stranger.remaining(start), Some(HALF_LIFE), "a lasting cause is not forgiven");
+        stranger.forget();
+        assert_eq!(stranger.failures(start), 0);
     }
 }
