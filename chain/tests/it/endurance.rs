@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tunnler_chain::{FollowedNames, read_account, read_directory};
-use tunnler_localnet::FaultSwitches;
+use tunnler_localnet::{Closing, FaultSwitches};
 
 use crate::quorum::name_slot;
 use crate::world::{POLL, World, label, wait_for};
@@ -132,4 +132,32 @@ async fn registrations_at_the_same_moment_do_not_collide() {
         result.expect("registered");
     }
     assert_eq!(read_directory(&world.network).await.expect("read").names.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_takes_one_transaction_a_ledger_is_waited_for() {
+    const EACH: i64 = 5;
+    let world = World::with_endpoints(2, 2).await;
+    let alice = world.account(2).await;
+    let sequence = async || read_account(&world.network, &alice.address()).await.unwrap().unwrap().sequence;
+    let before = sequence().await;
+    world.net.set_closing(Closing::Interval);
+    let program = async |which: &str| {
+        let writer = world.writer(&alice);
+        for turn in 0..EACH {
+            let domain = format!("{which}{turn}.test").parse().unwrap();
+            writer.set_home_domain(Some(&domain)).send().await.expect("sent");
+        }
+    };
+    let ledgers = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            world.net.advance(1).await.expect("closed");
+        }
+    };
+    tokio::select! {
+        _ = async { tokio::join!(program("one"), program("two")) } => {}
+        () = ledgers => {}
+    }
+    assert_eq!(sequence().await - before, 2 * EACH);
 }
