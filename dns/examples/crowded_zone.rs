@@ -1,9 +1,9 @@
-//! A zone with many names, served on loopback for load tools: `crowded_zone [NAMES] [unsigned|signed]` prints its address
+//! A zone with many names, served for load tools: `crowded_zone [NAMES] [unsigned|signed] [IP:PORT…]` says where it is
 //! and what a name costs, and writes `positive.txt` and `negative.txt` for `dnsperf -d`. Needs no chain and no relay.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufWriter, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use tunnler_dns::snapshot::Terms;
 use tunnler_dns::state::{Event, State};
 use tunnler_protocol::SecretKey;
 use tunnler_protocol::directory::{
-    AccountHosts, AddressPolicy, Directory, Heartbeat, NameRecord, Relay, RelayStatus, ZoneConfig,
+    AccountHosts, AddressPolicy, Directory, Heartbeat, NameRecord, Relay, RelayStatus, ZoneConfig, ZoneServer,
 };
 use tunnler_protocol::instance::{BootId, InstanceId};
 use tunnler_protocol::live::{FeedEvent, Session};
@@ -53,7 +53,7 @@ fn relay(n: u32) -> Relay {
     }
 }
 
-fn directory(names: u32) -> Directory {
+fn directory(names: u32, servers: &[SocketAddr]) -> Directory {
     let now = clock::unix_now().seconds();
     let record = |n: u32| {
         let label: tunnler_protocol::Label = format!("name{n}").parse().expect("a label");
@@ -84,10 +84,22 @@ fn directory(names: u32) -> Directory {
         zone: ZoneConfig {
             zone: "tunnel.example".parse().expect("a zone"),
             grace: Duration::from_secs(86_400),
-            servers: Vec::new(),
+            servers: servers.iter().enumerate().map(|(n, address)| server(n, address)).collect(),
             account_hosts: AccountHosts::Owners,
             issuers: Vec::new(),
         },
+    }
+}
+
+fn server(n: usize, address: &SocketAddr) -> ZoneServer {
+    ZoneServer {
+        host: format!("ns{}.tunnel.example", n + 1).parse().expect("a host name"),
+        ipv4: match address.ip() {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        },
+        ipv6: None,
+        key: key(3, n as u32).address(),
     }
 }
 
@@ -102,6 +114,13 @@ async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let names: u32 = arguments.get(1).map_or(Ok(100_000), |text| text.parse())?;
     let signed = arguments.get(2).is_some_and(|text| text == "signed");
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for text in arguments.iter().skip(3) {
+        addresses.push(text.parse()?);
+    }
+    if addresses.is_empty() {
+        addresses.push((Ipv4Addr::LOCALHOST, 5399).into());
+    }
     let terms = Terms {
         policy: AddressPolicy::GlobalOnly,
         ingress_port: 443,
@@ -109,7 +128,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let mut state = State::new(terms, [], clock::now());
     let before = resident();
-    state.handle(Event::Directory(Arc::new(directory(names))), clock::now());
+    state.handle(Event::Directory(Arc::new(directory(names, &addresses))), clock::now());
     println!("directory: {} bytes per name", (resident() - before) / u64::from(names.max(1)));
     for n in 0..RELAYS {
         let relay = key(1, n).address();
@@ -168,14 +187,14 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     let workers = std::thread::available_parallelism()?.get();
-    let bound = Bound::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 5399)), workers).await?;
     let shared = Arc::new(ArcSwap::new(snapshot));
-    println!("serving at {} with {workers} workers", bound.address());
-    bound.serve(
-        &Arc::new(Responder::new(shared, Rate::Unlimited)),
-        &TaskTracker::new(),
-        &CancellationToken::new(),
-    );
+    let responder = Arc::new(Responder::new(shared, Rate::Unlimited));
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    for address in addresses {
+        let bound = Bound::bind(address, workers).await?;
+        println!("serving at {} with {workers} workers", bound.address());
+        bound.serve(&responder, &tasks, &stop);
+    }
     // Feeds would fall silent here: the snapshot is never replaced, so it goes on as it is.
     tokio::signal::ctrl_c().await?;
     Ok(())

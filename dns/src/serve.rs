@@ -70,7 +70,7 @@ impl Bound {
         let failed = |source| BindError { address, source };
         for _ in 0..PORT_ATTEMPTS {
             // TCP first: it does not share its port, so that a second server on it is an error.
-            let tcp = TcpListener::bind(address).await.map_err(failed)?;
+            let tcp = stream::listen(address).map_err(failed)?;
             let real = tcp.local_addr().map_err(failed)?;
             match (0..workers.max(1)).map(|_| udp::bind(real)).collect() {
                 Ok(udp) => return Ok(Self { address: real, tcp, udp }),
@@ -141,7 +141,7 @@ impl Encrypted {
         certificate: Arc<Certificate>,
     ) -> Result<Self, EncryptedError> {
         let failed = |source| BindError { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = stream::listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { address, listener, certificate, protocol })
     }

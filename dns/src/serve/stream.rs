@@ -1,9 +1,11 @@
 //! Streams: TCP (RFC 7766), TLS (RFC 7858) and HTTPS share one accept loop with deadlines, and caps per network and in
 //! total. On TCP and TLS one query is answered at a time.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -21,6 +23,8 @@ const MOST_PER_PREFIX: usize = 64;
 const IDLE: Duration = Duration::from_secs(10);
 /// A connection's whole life.
 const LIFE: Duration = Duration::from_secs(120);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 /// A query is short; who announces more is not asking one.
 const MAX_QUERY: usize = 4096;
 
@@ -33,6 +37,19 @@ pub(super) enum Protocol {
     Dot(Arc<Certificate>),
     /// DNS over HTTPS.
     Doh(Arc<Certificate>),
+}
+
+/// Binds `address` for streams. IPv6 only means IPv6: the other family has an address of its own.
+pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Accepts until `stop`; open connections end with it.
