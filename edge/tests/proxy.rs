@@ -70,12 +70,12 @@ mod rig {
                 tokio::spawn(connection);
             }
         });
-        before(address, seen).await
+        before(&address.to_string(), seen).await
     }
 
     /// An edge before any upstream.
-    pub async fn before(upstream: SocketAddr, seen: Record) -> Rig {
-        let target: Target = upstream.to_string().parse().unwrap();
+    pub async fn before(upstream: &str, seen: Record) -> Rig {
+        let target: Target = upstream.parse().unwrap();
         let site: Site = Upstream::new(target, &UpstreamTls::AnyCertificate, HostHeader::Keep).into();
         let site = Arc::new(site);
         let names = vec![HOST.to_owned(), format!("*.{HOST}")];
@@ -361,7 +361,7 @@ async fn repeated_headers_and_errors_for_people_and_programs() {
 
     // A port where nobody listens.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let dead = rig::before(free, rig::Record::default()).await;
+    let dead = rig::before(&free.to_string(), rig::Record::default()).await;
     let answer =
         dead.raw(b"GET / HTTP/1.1\r\nHost: mynode.tun.test\r\nAccept: application/json\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"status\":503"), "{answer}");
@@ -426,7 +426,7 @@ async fn an_aborted_answer_is_an_aborted_answer() {
                 let _ = stream.shutdown().await;
             }
         });
-        let rig = rig::before(address, rig::Record::default()).await;
+        let rig = rig::before(&address.to_string(), rig::Record::default()).await;
         let mut http1 = rig.http1().await;
         let request = || Request::get(format!("https://{HOST}/")).header("host", HOST).body(empty()).unwrap();
         let answer = within(http1.send_request(request())).await.unwrap();
@@ -574,6 +574,45 @@ async fn events_arrive_as_they_are_written_and_stopping_lets_answers_finish() {
     assert_eq!(within(answer.frame()).await.unwrap().unwrap().into_data().unwrap(), "data: 3\n\n");
     drop(send);
     assert!(within(answer.frame()).await.is_none(), "a clean end");
+}
+
+#[tokio::test]
+async fn trailers_pass_to_and_from_an_http2_upstream() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("h2c://{}", upstream.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = upstream.accept().await {
+            let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
+                assert_eq!(request.uri().authority().unwrap(), HOST);
+                assert_eq!(request.headers()[header::TE], "trailers");
+                let whole = request.into_body().collect().await.unwrap();
+                let status = whole.trailers().unwrap()["x-checksum"].clone();
+                let trailers = [(http::HeaderName::from_static("grpc-status"), status)].into_iter().collect();
+                let frames =
+                    [Ok::<_, std::io::Error>(Frame::data(whole.to_bytes())), Ok(Frame::trailers(trailers))];
+                Ok::<_, std::convert::Infallible>(Response::new(StreamBody::new(futures::stream::iter(
+                    frames,
+                ))))
+            });
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let server = hyper::server::conn::http2::Builder::new(executor);
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let rig = rig::before(&target, rig::Record::default()).await;
+    let mut http2 = rig.http2().await;
+    let trailers = [(http::HeaderName::from_static("x-checksum"), HeaderValue::from_static("0"))];
+    let frames = [
+        Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"call"))),
+        Ok(Frame::trailers(trailers.into_iter().collect())),
+    ];
+    let request = Request::post(format!("https://{HOST}/pkg.Service/Call")).header(header::TE, "trailers");
+    let request = request.body(StreamBody::new(futures::stream::iter(frames))).unwrap();
+    let answer = within(http2.send_request(request)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let whole = within(answer.into_body().collect()).await.unwrap();
+    assert_eq!(whole.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(whole.to_bytes(), "call");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
-use http::uri::{PathAndQuery, Scheme, Uri};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -37,7 +37,8 @@ const BODY_SILENCE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(30);
 const MAX_IDLE: usize = 32;
 
-/// Where a local service listens: `8080`, `host:port` or an `http`/`https` URL without a path.
+/// Where a local service listens: `8080`, `host:port`, or an `http`, `https` or `h2c` (HTTP/2 without TLS, what gRPC
+/// servers speak) URL without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     scheme: Scheme,
@@ -47,7 +48,7 @@ pub struct Target {
 
 /// A text that is not a [`Target`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a port, host:port or http(s)://host[:port] URL")]
+#[error("not a port, host:port or http(s)://host[:port] or h2c://host:port URL")]
 pub struct TargetError;
 
 /// How the certificate of an `https` upstream is judged.
@@ -69,7 +70,7 @@ pub enum HostHeader {
     #[default]
     Keep,
     /// This.
-    Set(HeaderValue),
+    Set(Authority),
 }
 
 /// A local web server and the connections to it.
@@ -99,7 +100,7 @@ impl FromStr for Target {
         let uri: Uri = url.parse().map_err(|_| TargetError)?;
         let scheme = uri.scheme().cloned().ok_or(TargetError)?;
         let default_port = match scheme.as_str() {
-            "http" => 80,
+            "http" | "h2c" => 80,
             "https" => 443,
             _ => return Err(TargetError),
         };
@@ -125,6 +126,10 @@ impl fmt::Display for Target {
 }
 
 impl Target {
+    fn speaks_http2(&self) -> bool {
+        self.scheme.as_str() == "h2c"
+    }
+
     fn socket(&self) -> (&str, u16) {
         (self.host.trim_start_matches('[').trim_end_matches(']'), self.port)
     }
@@ -149,6 +154,7 @@ impl Upstream {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
             .set_host(false)
+            .http2_only(target.speaks_http2())
             .build(connector);
         Self { target, host, client }
     }
@@ -182,16 +188,14 @@ impl Upstream {
         headers::set_forwarding(&mut parts.headers, visitor.address, &host);
         if trailers {
             parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
-            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+            if !self.target.speaks_http2() {
+                parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+            }
         }
-        let seen_host = match &self.host {
-            HostHeader::Keep => host,
-            HostHeader::Set(value) => value.clone(),
-        };
-        parts.headers.insert(header::HOST, seen_host);
-        let mut request = self.addressed(path, Patient::new(body, BODY_SILENCE));
+        let mut request = Request::new(Patient::new(body, BODY_SILENCE));
         *request.method_mut() = parts.method;
         *request.headers_mut() = parts.headers;
+        self.address(&mut request, path, &host);
         request
     }
 
@@ -202,26 +206,33 @@ impl Upstream {
         host: &HeaderValue,
         visitor: &Visitor,
     ) -> Request<Patient> {
-        let mut request = self.addressed(path, Patient::empty());
+        let mut request = Request::new(Patient::empty());
         headers::set_forwarding(request.headers_mut(), visitor.address, host);
-        let seen_host = match &self.host {
-            HostHeader::Keep => host,
-            HostHeader::Set(value) => value,
-        };
-        request.headers_mut().insert(header::HOST, seen_host.clone());
+        self.address(&mut request, path, host);
         request
     }
 
-    fn addressed(&self, path: PathAndQuery, body: Patient) -> Request<Patient> {
-        let mut request = Request::new(body);
-        *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(format!("{}:{}", self.target.host, self.target.port))
-            .path_and_query(path)
-            .build()
-            .expect("the target is a valid authority");
-        request
+    /// Sets target, protocol version and the host that the upstream sees.
+    fn address(&self, request: &mut Request<Patient>, path: PathAndQuery, host: &HeaderValue) {
+        let host = match &self.host {
+            HostHeader::Keep => host.clone(),
+            HostHeader::Set(authority) => {
+                HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII")
+            }
+        };
+        // In HTTP/2 the authority is the host; in HTTP/1.1 it only names the pool of connections. Where to connect is
+        // settled in either case.
+        let authority = if self.target.speaks_http2() {
+            *request.version_mut() = Version::HTTP_2;
+            request.headers_mut().remove(header::HOST);
+            host.to_str().unwrap_or_default().to_owned()
+        } else {
+            *request.version_mut() = Version::HTTP_11;
+            request.headers_mut().insert(header::HOST, host);
+            format!("{}:{}", self.target.host, self.target.port)
+        };
+        let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build();
+        *request.uri_mut() = uri.expect("hosts and targets are checked where they come in");
     }
 
     pub(super) async fn send(&self, request: Request<Patient>) -> Result<Response<Incoming>, Refusal> {
@@ -447,6 +458,7 @@ mod tests {
             ("https://127.0.0.1:9998", "https://127.0.0.1:9998"),
             ("http://nas.lan/", "http://nas.lan:80"),
             ("[::1]:8080", "http://[::1]:8080"),
+            ("h2c://localhost:50051", "h2c://localhost:50051"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), means, "{text}");
         }
