@@ -28,12 +28,12 @@ const DEFAULT_RETENTION: u32 = 120_960;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {cause}; choose another address")]
     Listen {
         /// The address asked for.
         address: SocketAddr,
         /// What the system says.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The state directory cannot be used.
     #[error(transparent)]
@@ -103,7 +103,7 @@ impl Builder {
         for address in self.listen {
             let bound =
                 TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
-            listeners.push(bound.map_err(|source| StartError::Listen { address, source })?);
+            listeners.push(bound.map_err(|cause| StartError::Listen { address, cause })?);
         }
         let passphrase = self.passphrase.clone();
         let (state, retention) = (self.state, self.retention);

@@ -103,13 +103,6 @@ fn announce(localnet: &Localnet, ready_file: Option<&Path>) -> anyhow::Result<()
         "nativeContract": localnet.native_contract(),
         "rootSeed": localnet.root_seed(),
     });
-    if localnet.addresses().iter().any(|address| !address.ip().is_loopback()) {
-        eprintln!("tunnler-localnet: others can reach this network: anybody can spend, advance and break it");
-    }
-    eprintln!(
-        "tunnler-localnet: development network at {} (not a real one; Ctrl-C stops it)",
-        localnet.url()
-    );
     if let Some(path) = ready_file {
         // Whoever waits for the file reads all of it or nothing.
         let unfinished = path.with_extension("unfinished");
@@ -117,6 +110,13 @@ fn announce(localnet: &Localnet, ready_file: Option<&Path>) -> anyhow::Result<()
             .and_then(|()| std::fs::rename(&unfinished, path))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    if localnet.addresses().iter().any(|address| !address.ip().is_loopback()) {
+        eprintln!("tunnler-localnet: others can reach this network: anybody can spend, advance and break it");
+    }
+    eprintln!(
+        "tunnler-localnet: development network at {} (not a real one; Ctrl-C stops it)",
+        localnet.url()
+    );
     let mut out = std::io::stdout().lock();
     // Nobody may be reading.
     let _ = writeln!(out, "{description}").and_then(|()| out.flush());

@@ -33,12 +33,12 @@ const BYTES_PER_SNAPSHOT: u64 = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The directory or a file in it cannot be used.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Io {
         /// Which file or directory.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Another process uses the directory.
     #[error("{path} is in use by another tunnler-localnet: stop it, or choose another --state directory")]
@@ -289,8 +289,8 @@ fn check_chain(
     Ok(())
 }
 
-fn at(path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io { path: path.to_owned(), source }
+fn at(path: &Path, cause: io::Error) -> StoreError {
+    StoreError::Io { path: path.to_owned(), cause }
 }
 
 fn damaged(path: &Path, what: impl Into<String>) -> StoreError {

@@ -169,3 +169,41 @@ async fn what_is_older_than_the_retention_is_gone() -> Result<()> {
     assert_eq!(values(&kept), [2, 3, 4, 5]);
     Ok(())
 }
+
+#[tokio::test]
+async fn one_request_looks_through_ten_thousand_ledgers() -> Result<()> {
+    let net = Net::start().await?;
+    let contract = with_events(&net, 1).await?;
+    net.localnet.advance(10_100).await?;
+    let alice = net.account("alice").await?;
+    let id = xdr::ContractId(xdr::Hash(stellar_strkey::Contract::from_string(&contract)?.0));
+    net.rpc.invoke(&alice, &id, "put", vec![ScVal::U32(1), ScVal::U32(77)]).await?.succeeded()?;
+    let filters = json!([{ "contractIds": [contract] }]);
+    let first = net.rpc.call("getEvents", json!({ "startLedger": 1, "filters": filters })).await?;
+    assert_eq!(values(&first), [0]);
+    let cursor = first["cursor"].as_str().context("a cursor")?;
+    let toid: u64 = cursor.split('-').next().context("a TOID")?.parse()?;
+    assert_eq!(toid >> 32, 10_000, "as far as it looked, though nothing was there");
+    let next = json!({ "filters": filters, "pagination": { "cursor": cursor } });
+    assert_eq!(values(&net.rpc.call("getEvents", next).await?), [77]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn several_requests_in_one_post_are_answered_together() -> Result<()> {
+    let net = Net::start().await?;
+    let batch = json!([
+        { "jsonrpc": "2.0", "id": "a", "method": "getHealth" },
+        { "jsonrpc": "2.0", "method": "getHealth" },
+        { "jsonrpc": "1.0", "id": "b", "method": "getHealth" },
+        7,
+    ]);
+    let (_, body) = net.rpc.post("/any/path", batch.to_string()).await?;
+    let answers: Value = serde_json::from_slice(&body)?;
+    let answers = answers.as_array().context("answers")?;
+    assert_eq!(answers.len(), 3, "a notification has no answer");
+    assert_eq!((&answers[0]["id"], &answers[0]["result"]["status"]), (&json!("a"), &json!("healthy")));
+    assert_eq!((&answers[1]["id"], &answers[1]["error"]["code"]), (&json!("b"), &json!(-32600)));
+    assert_eq!(answers[2]["error"]["code"], -32600);
+    Ok(())
+}
