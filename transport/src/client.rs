@@ -187,7 +187,7 @@ pub async fn connect(
     Ok(ClientSession {
         auth_ok: accepted.auth_ok,
         control: control.owning(task),
-        streams: IncomingStreams::new(ends.accepted),
+        streams: IncomingStreams::new(ends.accepted.expect("the relay opens")),
         events,
     })
 }

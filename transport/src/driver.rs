@@ -41,7 +41,8 @@ pub(crate) struct Ends<C> {
     pub texts_in: mpsc::Receiver<C>,
     pub texts_out: mpsc::Sender<String>,
     pub opens: mpsc::Sender<OpenRequest>,
-    pub accepted: mpsc::Receiver<SessionStream>,
+    /// Streams that the other side opened; `None` where it opens none.
+    pub accepted: Option<mpsc::Receiver<SessionStream>>,
 }
 
 pub(crate) type OpenRequest = oneshot::Sender<SessionStream>;
@@ -59,7 +60,13 @@ pub(crate) fn start<S: Transport, C: Control>(
     let (texts_in, texts_in_rx) = mpsc::channel(CONTROL_QUEUE);
     let (texts_out_tx, texts_out) = mpsc::channel(CONTROL_QUEUE);
     let (opens_tx, opens) = mpsc::channel(CONTROL_QUEUE);
-    let (accepted, accepted_rx) = mpsc::channel(at_most);
+    let (accepted, accepted_rx) = match opener {
+        Opener::Us => (None, None),
+        Opener::Them { at_most } => {
+            let (sender, receiver) = mpsc::channel(at_most);
+            (Some(sender), Some(receiver))
+        }
+    };
     let wire = SharedWire(Arc::new(Mutex::new(Wire::new(websocket, link.clone(), texts_in, texts_out))));
     let mode = if opener == Opener::Us { yamux::Mode::Server } else { yamux::Mode::Client };
     let driver = Driver {
@@ -121,7 +128,7 @@ struct Driver<S: Transport, C: Control> {
     link: Arc<Link>,
     opener: Opener,
     opens: mpsc::Receiver<OpenRequest>,
-    accepted: mpsc::Sender<SessionStream>,
+    accepted: Option<mpsc::Sender<SessionStream>>,
     drains: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
     released_later: usize,
     next_ping: Instant,
@@ -205,11 +212,11 @@ impl<S: Transport, C: Control> Driver<S, C> {
             // The acknowledgement goes out at once: unacknowledged streams would block the opener.
             let acknowledged = Pin::new(&mut stream).poll_write(cx, &[]);
             let id = stream_id(&stream);
-            if let (Poll::Ready(Ok(_)), Some(fate)) = (acknowledged, self.link.adopt(id, self.opener)) {
-                // Refused only when nobody listens: then dropping the stream resets it.
-                let _ = self.accepted.try_send(SessionStream::new(stream, id, self.link.clone(), fate));
-            } else {
-                self.link.disown(id);
+            // Known since its first frame passed the wire. From here on dropping the stream resets it.
+            let Some(fate) = self.link.adopt(id, self.opener) else { continue };
+            let stream = SessionStream::new(stream, id, self.link.clone(), fate);
+            if let (Poll::Ready(Ok(_)), Some(accepted)) = (acknowledged, &self.accepted) {
+                let _ = accepted.try_send(stream);
             }
         }
         Ok(())

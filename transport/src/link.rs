@@ -102,11 +102,6 @@ impl Link {
         fate
     }
 
-    /// An announced stream came to nothing.
-    pub fn disown(&self, stream: u32) {
-        self.table().closed(stream);
-    }
-
     pub fn on_frame(&self, header: &Header) -> Result<(), Violation> {
         let given_up = self.table().on_frame(header, Instant::now())?;
         if given_up > 0 {

@@ -1,6 +1,7 @@
 //! A relay, clients and visitors in one process, over loopback sockets. No ledger: the directory is given.
 
 mod attacks;
+mod crowd;
 mod feed;
 mod pass;
 mod sessions;

@@ -73,7 +73,10 @@ impl Side<ToRelay> {
 
 impl Side<ToClient> {
     async fn accept(&mut self) -> SessionStream {
-        let mut stream = timeout(PATIENCE, self.ends.accepted.recv()).await.expect("in time").expect("alive");
+        let mut stream = timeout(PATIENCE, self.ends.accepted.as_mut().unwrap().recv())
+            .await
+            .expect("in time")
+            .expect("alive");
         stream.read_exact(&mut [0; 5]).await.unwrap();
         stream
     }
