@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -129,10 +130,14 @@ impl Encrypted {
         Self::bind(address, Protocol::Dot(certificate.clone()), certificate).await
     }
 
-    /// DNS over HTTPS (RFC 8484) at `address`.
-    pub async fn doh(address: SocketAddr, files: CertificateFiles) -> Result<Self, EncryptedError> {
+    /// DNS over HTTPS (RFC 8484) at `address`, with the routes of `beside` on the same host.
+    pub async fn doh(
+        address: SocketAddr,
+        files: CertificateFiles,
+        beside: Router,
+    ) -> Result<Self, EncryptedError> {
         let certificate = Arc::new(Certificate::load(files, &["h2", "http/1.1"])?);
-        Self::bind(address, Protocol::Doh(certificate.clone()), certificate).await
+        Self::bind(address, Protocol::Doh(certificate.clone(), beside), certificate).await
     }
 
     async fn bind(

@@ -115,8 +115,11 @@ impl Server {
             Some(address) => Some(Encrypted::dot(address, certificate()?).await?),
             None => None,
         };
+        let shared: Shared = Arc::new(ArcSwap::from_pointee(Snapshot::empty(config.terms)));
+        let (events, received) = mpsc::channel(QUEUE);
+        let presences = http::presence::routes(shared.clone(), events.clone());
         let doh = match config.doh {
-            Some(address) => Some(Encrypted::doh(address, certificate()?).await?),
+            Some(address) => Some(Encrypted::doh(address, certificate()?, presences.clone()).await?),
             None => None,
         };
         let admin = http::bind(config.admin).await?;
@@ -129,8 +132,6 @@ impl Server {
         if let Some(dir) = &config.zone_keys {
             state.handle(Event::Keys(Arc::new(ZoneKeys::load(dir)?)), clock::now());
         }
-        let shared: Shared = Arc::new(ArcSwap::from_pointee(Snapshot::empty(config.terms)));
-        let (events, received) = mpsc::channel(QUEUE);
         let (subscribe, subscriptions) = watch::channel(Vec::new());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
@@ -163,8 +164,7 @@ impl Server {
             tasks.spawn(admin.serve(routes, stop.clone()));
         }
         if let Some(posting) = posting {
-            let routes = http::presence::routes(shared.clone(), events);
-            tasks.spawn(posting.serve(routes, stop.clone()));
+            tasks.spawn(posting.serve(presences, stop.clone()));
         }
         let responder = Arc::new(Responder::new(shared, config.rate));
         for bound in bound {

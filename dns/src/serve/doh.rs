@@ -1,14 +1,15 @@
 //! DNS over HTTPS (RFC 8484): for clients that check their own records where port 53 is intercepted.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -35,15 +36,16 @@ struct Parameters {
     dns: String,
 }
 
-/// Serves one connection of somebody in `prefix`.
-pub(super) async fn converse<S>(stream: S, responder: Arc<Responder>, prefix: Prefix)
+/// Serves one connection of `peer`: queries, and whatever else `beside` has.
+pub(super) async fn converse<S>(stream: S, responder: Arc<Responder>, peer: SocketAddr, beside: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let routes = Router::new()
         .route("/dns-query", get(by_get).post(by_post))
         .layer(DefaultBodyLimit::max(MAX_QUERY))
-        .with_state(Asker { responder, prefix });
+        .with_state(Asker { responder, prefix: Prefix::of(peer.ip()) })
+        .merge(beside.layer(Extension(ConnectInfo(peer))));
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,8 +36,8 @@ pub(super) enum Protocol {
     Tcp,
     /// DNS over TLS.
     Dot(Arc<Certificate>),
-    /// DNS over HTTPS.
-    Doh(Arc<Certificate>),
+    /// DNS over HTTPS, with more routes on the same host.
+    Doh(Arc<Certificate>, Router),
 }
 
 /// Binds `address` for streams. IPv6 only means IPv6: the other family has an address of its own.
@@ -75,7 +76,7 @@ pub(super) async fn accept(
                     let (protocol, responder) = (protocol.clone(), responder.clone());
                     connections.spawn(async move {
                         let _slot = slot;
-                        let _ = timeout(LIFE, speak(protocol, stream, responder, prefix)).await;
+                        let _ = timeout(LIFE, speak(protocol, stream, responder, peer)).await;
                     });
                 }
                 // Out of descriptors, most likely: wait for some to come back.
@@ -89,8 +90,9 @@ async fn speak(
     protocol: Protocol,
     stream: TcpStream,
     responder: Arc<Responder>,
-    prefix: Prefix,
+    peer: SocketAddr,
 ) -> std::io::Result<()> {
+    let prefix = Prefix::of(peer.ip());
     let _ = stream.set_nodelay(true);
     match protocol {
         Protocol::Tcp => converse(stream, &responder, prefix).await,
@@ -98,9 +100,9 @@ async fn speak(
             let stream = timeout(IDLE, certificate.acceptor().accept(stream)).await??;
             converse(stream, &responder, prefix).await
         }
-        Protocol::Doh(certificate) => {
+        Protocol::Doh(certificate, beside) => {
             let stream = timeout(IDLE, certificate.acceptor().accept(stream)).await??;
-            doh::converse(stream, responder, prefix).await;
+            doh::converse(stream, responder, peer, beside).await;
             Ok(())
         }
     }

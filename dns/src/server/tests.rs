@@ -368,19 +368,27 @@ async fn the_zone_is_answered_over_tls_and_https() {
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(Message::from_vec(&answer).unwrap().answers.len(), 1);
 
-    let mut stream = connect(world.server.doh_address()).await;
-    let head = format!(
-        "POST /dns-query HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/dns-message\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n",
-        query.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(&query).await.unwrap();
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
+    let post = async |path: &str, media_type: &str, body: &[u8]| {
+        let mut stream = connect(world.server.doh_address()).await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {media_type}\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        answer
+    };
+    let answer = post("/dns-query", "application/dns-message", &query).await;
     let body = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     assert!(answer.starts_with(b"HTTP/1.1 200"));
     assert_eq!(Message::from_vec(&answer[body..]).unwrap().answers.len(), 1);
+    // The same host takes presences.
+    let presence = presence_now(101, &["mynode"], &[1]);
+    let answer = post("/v1/presence", "text/plain", presence.text().as_bytes()).await;
+    assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer));
     world.server.shutdown().await;
 }
 
