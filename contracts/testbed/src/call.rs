@@ -1,6 +1,6 @@
 //! Calls as strangers make them: with the signatures they have, and no others.
 
-use soroban_sdk::{Address, Env, Error, Symbol, Val, Vec, xdr};
+use soroban_sdk::{Address, Env, Error, InvokeError, Symbol, Val, Vec, xdr};
 
 use crate::Key;
 
@@ -37,6 +37,15 @@ pub enum Outcome {
     Stopped,
 }
 
+/// Whether a call went through; it may be refused, but not break.
+///
+/// # Panics
+/// When it broke.
+pub fn went_through<T, C, E>(outcome: Result<Result<T, C>, Result<E, InvokeError>>) -> bool {
+    assert!(!matches!(outcome, Err(Err(InvokeError::Abort))), "a call broke off");
+    outcome.is_ok()
+}
+
 impl Call {
     /// Makes the call with the signatures of `signers`; the first one's covers the payment.
     pub fn signed_by(&self, env: &Env, signers: &[&Key]) -> Outcome {
@@ -55,6 +64,23 @@ impl Call {
             .collect();
         env.set_auths(&entries);
         self.outcome(env)
+    }
+
+    /// Asserts that the call fails without signatures, with a stranger's, and with any of the needed ones missing or
+    /// replaced by the stranger's, and that it goes through with all of them.
+    ///
+    /// # Panics
+    /// When it is otherwise.
+    pub fn needs(&self, env: &Env, signers: &[&Key], stranger: &Key) {
+        assert_eq!(self.signed_by(env, &[]), Outcome::Stopped, "{} without signature", self.function);
+        for missing in 0..signers.len() {
+            let mut others = signers.to_vec();
+            others[missing] = stranger;
+            assert_eq!(self.signed_by(env, &others), Outcome::Stopped, "{} by a stranger", self.function);
+            others.remove(missing);
+            assert_eq!(self.signed_by(env, &others), Outcome::Stopped, "{} without one", self.function);
+        }
+        assert_eq!(self.signed_by(env, signers), Outcome::Done, "{}", self.function);
     }
 
     /// Makes the call with whatever authorisation the environment has.

@@ -14,7 +14,7 @@ use soroban_sdk::testutils::{EnvTestConfig, Ledger as _};
 use soroban_sdk::token::TokenClient;
 use soroban_sdk::{Address, Env, TryIntoVal, xdr};
 
-pub use call::{Call, Outcome, Payment};
+pub use call::{Call, Outcome, Payment, went_through};
 pub use cost::{BOUND, Cost, Costs};
 pub use key::Key;
 pub use life::Life;
