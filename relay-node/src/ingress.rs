@@ -7,7 +7,7 @@ pub mod hello;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
@@ -89,6 +89,7 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
 
 async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, visitor: SocketAddr, newcomer: Newcomer) {
     prepare(&tcp);
+    let arrived = Instant::now();
     let hello = match timeout(HELLO_DEADLINE, hello::read(&mut tcp)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(hello::HelloError::NotTls)) => return refuse(tcp, Alert::DecodeError).await,
@@ -99,7 +100,7 @@ async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, visitor: SocketAddr, n
         return own_host::serve(shared, Replayed::new(raw, tcp), visitor, newcomer).await;
     }
     drop(newcomer);
-    pass(&shared, tcp, visitor, raw, host).await;
+    pass(&shared, tcp, visitor, raw, host, arrived).await;
 }
 
 /// Visitors that vanish without a word are noticed by the system.
@@ -110,7 +111,14 @@ pub fn prepare(tcp: &TcpStream) {
 }
 
 /// Finds the client that serves `host` and splices.
-async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, raw: Vec<u8>, host: HostName) {
+async fn pass(
+    shared: &Shared,
+    tcp: TcpStream,
+    visitor: SocketAddr,
+    raw: Vec<u8>,
+    host: HostName,
+    arrived: Instant,
+) {
     let Some(wanted) = shared.wanted(&host) else { return refuse(tcp, Alert::UnrecognizedName).await };
     let Ok((session, service)) = shared.sessions.pick(&wanted, clock::millis()) else {
         return refuse(tcp, Alert::UnrecognizedName).await;
@@ -139,6 +147,7 @@ async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, raw: Vec<u8>
         tap.pass(Direction::Inward, &raw);
     }
     if stream.write_all(&raw).await.is_ok() {
+        metrics::histogram!("tunnler_open_seconds").record(arrived.elapsed().as_secs_f64());
         deliver(shared, tcp, stream, &wanted, raw.len()).await;
     }
 }

@@ -55,6 +55,7 @@ pub async fn serve<S: Transport>(
     peer: SocketAddr,
     newcomer: Newcomer,
 ) {
+    let arrived = Instant::now();
     let limits = Limits { streams: shared.limits.streams, connections: shared.limits.connections };
     let challenger = Challenger::new(shared.key.clone(), exporter, limits);
     let pending = match PendingLogin::challenge(io, read_ahead, challenger).await {
@@ -100,6 +101,7 @@ pub async fn serve<S: Transport>(
     };
     let control = accepted.begin(shared.auth_ok(&login.identity, login.until, limits));
     drop(newcomer);
+    metrics::histogram!("tunnler_login_seconds").record(arrived.elapsed().as_secs_f64());
     if let Some(stale) = stale {
         session.send(&stale);
     }

@@ -27,6 +27,8 @@ use crate::clock;
 const FAILURES_FILE: &str = "failures.json";
 /// Time between two looks at the zone's servers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks between two lines in the log.
+const TELL_EVERY: u64 = 60;
 /// Errors in a row that say nothing about the host (network, nonces) before they count as a failed validation.
 const HICCUPS: u32 = 8;
 
@@ -149,8 +151,13 @@ impl Keeper {
 
 async fn wait_until_visible(servers: &[std::net::SocketAddr], expected: &Expected) {
     let mut running = 0;
-    tracing::info!(host = %expected.host, "waiting until the zone shows the own host");
-    while running < 2 {
+    for round in 0_u64.. {
+        if running == 2 {
+            return;
+        }
+        if round.is_multiple_of(TELL_EVERY) {
+            tracing::info!(host = %expected.host, ?servers, "waiting until the zone's servers show the own host");
+        }
         running = if visible::is_visible(servers, expected).await { running + 1 } else { 0 };
         sleep(LOOK_EVERY).await;
     }

@@ -77,7 +77,8 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
         record::ensure(&run, &directory, &acme).await?;
         handle.refresh();
     }
-    let (directory, own) = own_record(&run, &handle).await?;
+    let patience = if register { RECORD_PATIENCE } else { Duration::ZERO };
+    let (directory, own) = own_record(&run, &handle, patience).await?;
     record::reject_left(&own)?;
 
     let own_host = own.own_host(&directory.zone.zone);
@@ -134,10 +135,14 @@ fn count_panics() {
 }
 
 /// The relay's own record, once the directory has it.
-async fn own_record(run: &Run, handle: &ChainHandle) -> Result<(Arc<Directory>, Arc<Record>), Failure> {
+async fn own_record(
+    run: &Run,
+    handle: &ChainHandle,
+    patience: Duration,
+) -> Result<(Arc<Directory>, Arc<Record>), Failure> {
     let address = run.key.address();
     let mut directories = handle.subscribe();
-    let deadline = Instant::now() + RECORD_PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         let found = directories.borrow_and_update().clone();
         if let Some(directory) = found

@@ -3,6 +3,7 @@
 mod attacks;
 mod crowd;
 mod feed;
+mod operator;
 mod pass;
 mod sessions;
 mod tcp;
