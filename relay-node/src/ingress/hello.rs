@@ -191,4 +191,22 @@ mod tests {
         let half = client_hello("mynode.tun.test")[..50].to_vec();
         assert!(matches!(read_in_segments(half, 10).await, Err(HelloError::Io(_))));
     }
+
+    #[tokio::test]
+    async fn mutilated_hellos_are_refused_or_read_but_never_panic() {
+        use rand::{Rng, SeedableRng};
+        let whole = client_hello("mynode.tun.test");
+        for seed in 0..500 {
+            let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+            let mut bytes = whole.clone();
+            for _ in 0..random.random_range(1..8) {
+                let at = random.random_range(0..bytes.len());
+                bytes[at] = random.random();
+            }
+            bytes.truncate(random.random_range(1..=bytes.len()));
+            if let Ok(hello) = read_in_segments(bytes.clone(), 4096).await {
+                assert_eq!(hello.raw, bytes[..hello.raw.len()]);
+            }
+        }
+    }
 }

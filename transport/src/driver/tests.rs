@@ -394,3 +394,45 @@ async fn idle_sessions_live_by_their_pings() {
     sleep(Duration::from_secs(3600)).await;
     assert!(relay.ends.link.end().is_none() && client.ends.link.end().is_none());
 }
+
+/// Whatever bytes come, a driver ends or goes on; it never panics and never keeps more than its limits.
+#[tokio::test(start_paused = true)]
+async fn garbage_ends_sessions_and_nothing_else() {
+    use rand::{Rng, SeedableRng};
+    for seed in 0..300 {
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let budget = MemoryBudget::new(1 << 20);
+        let limits = LinkConfig { budget: budget.clone(), ..config(8) };
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (role, opener) = if seed % 2 == 0 { (Role::Server, Opener::Us) } else { (Role::Client, THEM) };
+        let mut victim: Side<ToRelay> = side(ours, role, opener, &limits).await;
+        let peer = if seed % 2 == 0 { Role::Client } else { Role::Server };
+        let mut attacker = WebSocketStream::from_raw_socket(theirs, peer, None).await;
+        for _ in 0..50 {
+            let frame = match random.random_range(0..4) {
+                // Well-formed headers with random contents, whole or cut.
+                0..3 => {
+                    let mut bytes = data(
+                        random.random_range(0..6),
+                        random.random_range(0..16),
+                        &vec![7; random.random_range(0..3000)],
+                    );
+                    bytes[1] = random.random_range(0..4);
+                    bytes.truncate(random.random_range(0..=bytes.len()));
+                    Message::Binary(bytes.into())
+                }
+                _ => Message::Binary(
+                    (0..random.random_range(0..40)).map(|_| random.random()).collect::<Vec<u8>>().into(),
+                ),
+            };
+            if attacker.send(frame).await.is_err() {
+                break;
+            }
+        }
+        drop(attacker);
+        let end = timeout(PATIENCE, &mut victim.driver).await.expect("ends").expect("does not panic");
+        assert_ne!(end, End::Silent, "seed {seed}");
+        drop(victim);
+        assert_eq!(budget.used(), 0, "seed {seed}");
+    }
+}
