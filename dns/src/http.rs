@@ -1,5 +1,5 @@
-//! The HTTP listeners: clients POST presences ([`presence`]), operators look ([`admin`]). Plain HTTP; whoever wants TLS
-//! there puts it in front.
+//! HTTP: routes for clients that POST presences ([`presence`]), and the operators' own listener ([`admin`]), which is
+//! plain HTTP without caps and not for the public.
 
 pub mod admin;
 pub mod presence;
@@ -22,7 +22,7 @@ pub struct HttpError {
     source: std::io::Error,
 }
 
-/// A bound listener.
+/// The bound admin listener.
 #[derive(Debug)]
 pub struct Bound {
     address: SocketAddr,
@@ -46,9 +46,8 @@ impl Bound {
 
     /// Serves `routes` until `stop`.
     pub async fn serve(self, routes: Router, stop: CancellationToken) {
-        let service = routes.into_make_service_with_connect_info::<SocketAddr>();
         let stopped = stop.clone().cancelled_owned();
-        let serving = axum::serve(self.listener, service).with_graceful_shutdown(stopped);
+        let serving = axum::serve(self.listener, routes).with_graceful_shutdown(stopped);
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(GRACE).await;

@@ -58,7 +58,7 @@ pub struct BindError {
 
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => "; another server has that port, stop it or choose another --listen",
+        std::io::ErrorKind::AddrInUse => "; another server has that port, stop it or choose another address",
         std::io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         std::io::ErrorKind::AddrNotAvailable => "; that address is not this host's",
         _ => "",
@@ -103,18 +103,17 @@ impl Bound {
     }
 }
 
-/// One address served over TLS only.
+/// One address served over streams only: TLS or HTTP.
 #[derive(Debug)]
-pub struct Encrypted {
+pub struct StreamListener {
     address: SocketAddr,
     listener: TcpListener,
-    certificate: Arc<Certificate>,
     protocol: Protocol,
 }
 
-/// An encrypted address cannot be served.
+/// An address for TLS or HTTP cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum EncryptedError {
+pub enum StreamError {
     /// The address.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -123,32 +122,29 @@ pub enum EncryptedError {
     Certificate(#[from] CertificateError),
 }
 
-impl Encrypted {
+impl StreamListener {
     /// DNS over TLS (RFC 7858) at `address`.
-    pub async fn dot(address: SocketAddr, files: CertificateFiles) -> Result<Self, EncryptedError> {
+    pub fn dot(address: SocketAddr, files: CertificateFiles) -> Result<Self, StreamError> {
         let certificate = Arc::new(Certificate::load(files, &["dot"])?);
-        Self::bind(address, Protocol::Dot(certificate.clone()), certificate).await
+        Self::bind(address, Protocol::Dot(certificate))
     }
 
     /// DNS over HTTPS (RFC 8484) at `address`, with the routes of `beside` on the same host.
-    pub async fn doh(
-        address: SocketAddr,
-        files: CertificateFiles,
-        beside: Router,
-    ) -> Result<Self, EncryptedError> {
+    pub fn doh(address: SocketAddr, files: CertificateFiles, beside: Router) -> Result<Self, StreamError> {
         let certificate = Arc::new(Certificate::load(files, &["h2", "http/1.1"])?);
-        Self::bind(address, Protocol::Doh(certificate.clone(), beside), certificate).await
+        Self::bind(address, Protocol::Doh(certificate, beside))
     }
 
-    async fn bind(
-        address: SocketAddr,
-        protocol: Protocol,
-        certificate: Arc<Certificate>,
-    ) -> Result<Self, EncryptedError> {
+    /// The same without TLS, for whoever has it in front.
+    pub fn http(address: SocketAddr, beside: Router) -> Result<Self, StreamError> {
+        Self::bind(address, Protocol::Http(beside))
+    }
+
+    fn bind(address: SocketAddr, protocol: Protocol) -> Result<Self, StreamError> {
         let failed = |source| BindError { address, source };
         let listener = stream::listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { address, listener, certificate, protocol })
+        Ok(Self { address, listener, protocol })
     }
 
     /// The address with its real port.
@@ -158,7 +154,9 @@ impl Encrypted {
 
     /// Serves until `stop`, following the certificate's files.
     pub fn serve(self, responder: &Arc<Responder>, tasks: &TaskTracker, stop: &CancellationToken) {
-        tasks.spawn(self.certificate.follow(stop.clone()));
+        if let Protocol::Dot(certificate) | Protocol::Doh(certificate, _) = &self.protocol {
+            tasks.spawn(certificate.clone().follow(stop.clone()));
+        }
         tasks.spawn(stream::accept(self.listener, self.protocol, responder.clone(), stop.clone()));
     }
 }

@@ -21,7 +21,7 @@ use crate::http::{self, HttpError};
 use crate::probe::{self, Probing};
 use crate::serve::limit::Rate;
 use crate::serve::tls::CertificateFiles;
-use crate::serve::{BindError, Bound, Encrypted, EncryptedError, Responder};
+use crate::serve::{BindError, Bound, Responder, StreamError, StreamListener};
 use crate::snapshot::{Snapshot, Terms};
 use crate::state::store::{Store, StoreError};
 use crate::state::task::{self, Ends, QUEUE, Shared};
@@ -75,9 +75,9 @@ pub enum ServerError {
     /// The state directory.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// DNS over TLS or HTTPS.
+    /// An address for TLS or HTTP.
     #[error(transparent)]
-    Encrypted(#[from] EncryptedError),
+    Stream(#[from] StreamError),
     /// DNS over TLS or HTTPS without a certificate.
     #[error("DNS over TLS and HTTPS need a certificate: pass --tls-chain FILE and --tls-key FILE")]
     NoCertificate,
@@ -112,18 +112,21 @@ impl Server {
         }
         let certificate = || config.certificate.clone().ok_or(ServerError::NoCertificate);
         let dot = match config.dot {
-            Some(address) => Some(Encrypted::dot(address, certificate()?).await?),
+            Some(address) => Some(StreamListener::dot(address, certificate()?)?),
             None => None,
         };
         let shared: Shared = Arc::new(ArcSwap::from_pointee(Snapshot::empty(config.terms)));
         let (events, received) = mpsc::channel(QUEUE);
         let presences = http::presence::routes(shared.clone(), events.clone());
         let doh = match config.doh {
-            Some(address) => Some(Encrypted::doh(address, certificate()?, presences.clone()).await?),
+            Some(address) => Some(StreamListener::doh(address, certificate()?, presences.clone())?),
             None => None,
         };
         let admin = http::bind(config.admin).await?;
-        let posting = http::bind(config.http).await?;
+        let posting = match config.http {
+            Some(address) => Some(StreamListener::http(address, presences)?),
+            None => None,
+        };
         let (store, restored) = match &config.state {
             Some(dir) => Store::open(dir).map(|(store, restored)| (Some(store), restored))?,
             None => (None, Vec::new()),
@@ -148,10 +151,10 @@ impl Server {
         }
         let server = Self {
             dns: bound.iter().map(Bound::address).collect(),
-            dot: dot.as_ref().map(Encrypted::address),
-            doh: doh.as_ref().map(Encrypted::address),
+            dot: dot.as_ref().map(StreamListener::address),
+            doh: doh.as_ref().map(StreamListener::address),
             admin: admin.as_ref().map(http::Bound::address),
-            http: posting.as_ref().map(http::Bound::address),
+            http: posting.as_ref().map(StreamListener::address),
             shared: shared.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
@@ -163,15 +166,12 @@ impl Server {
             let routes = http::admin::routes(shared.clone(), config.metrics);
             tasks.spawn(admin.serve(routes, stop.clone()));
         }
-        if let Some(posting) = posting {
-            tasks.spawn(posting.serve(presences, stop.clone()));
-        }
         let responder = Arc::new(Responder::new(shared, config.rate));
         for bound in bound {
             bound.serve(&responder, &tasks, &stop);
         }
-        for encrypted in dot.into_iter().chain(doh) {
-            encrypted.serve(&responder, &tasks, &stop);
+        for listener in [dot, doh, posting].into_iter().flatten() {
+            listener.serve(&responder, &tasks, &stop);
         }
         tasks.close();
         Ok(server)

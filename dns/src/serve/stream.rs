@@ -1,4 +1,4 @@
-//! Streams: TCP (RFC 7766), TLS (RFC 7858) and HTTPS share one accept loop with deadlines, and caps per network and in
+//! Streams: TCP (RFC 7766), TLS (RFC 7858) and HTTP share one accept loop with deadlines, and caps per network and in
 //! total. On TCP and TLS one query is answered at a time.
 
 use std::net::SocketAddr;
@@ -38,6 +38,8 @@ pub(super) enum Protocol {
     Dot(Arc<Certificate>),
     /// DNS over HTTPS, with more routes on the same host.
     Doh(Arc<Certificate>, Router),
+    /// The same without TLS.
+    Http(Router),
 }
 
 /// Binds `address` for streams. IPv6 only means IPv6: the other family has an address of its own.
@@ -102,6 +104,10 @@ async fn speak(
         }
         Protocol::Doh(certificate, beside) => {
             let stream = timeout(IDLE, certificate.acceptor().accept(stream)).await??;
+            doh::converse(stream, responder, peer, beside).await;
+            Ok(())
+        }
+        Protocol::Http(beside) => {
             doh::converse(stream, responder, peer, beside).await;
             Ok(())
         }
