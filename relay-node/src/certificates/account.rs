@@ -51,20 +51,24 @@ pub fn key(store: &Store) -> Result<Option<Vec<u8>>, StoreError> {
 /// The identity of the account that the kept key has at the CA now; opens one where there is none, with a key that is
 /// kept before it is used. While the CA cannot be reached, what it said last counts.
 pub async fn open(store: &Store, acme: &AcmeConfig) -> Result<AcmeIdentity, AccountError> {
-    let kept = store.read(ACCOUNT_FILE)?.and_then(|bytes| serde_json::from_slice::<Opened>(&bytes).ok());
-    let kept = kept.filter(|kept| kept.directory == acme.directory);
     let asked = timeout(PATIENCE, ask(store, acme))
         .await
         .unwrap_or_else(|_| Err(AccountError::Silent(acme.directory.clone())));
-    let account = match (asked, kept) {
-        (Ok(account), _) => account,
+    match (asked, kept(store, acme)?) {
+        (Ok(account), _) => Ok(AcmeIdentity { issuer: acme.issuer.clone(), account }),
         (Err(error), Some(kept)) => {
             tracing::warn!(%error, "using the ACME account as it was known last");
-            kept.account
+            Ok(kept)
         }
-        (Err(error), None) => return Err(error),
-    };
-    Ok(AcmeIdentity { issuer: acme.issuer.clone(), account })
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// The identity as the CA said it last, if it was this CA.
+pub fn kept(store: &Store, acme: &AcmeConfig) -> Result<Option<AcmeIdentity>, StoreError> {
+    let kept = store.read(ACCOUNT_FILE)?.and_then(|bytes| serde_json::from_slice::<Opened>(&bytes).ok());
+    let kept = kept.filter(|kept| kept.directory == acme.directory);
+    Ok(kept.map(|kept| AcmeIdentity { issuer: acme.issuer.clone(), account: kept.account }))
 }
 
 /// Asks the CA for the key's account, which makes one if need be (RFC 8555, section 7.3).

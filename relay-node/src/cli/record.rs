@@ -8,8 +8,13 @@ use super::Failure;
 use super::config::Run;
 use crate::certificates::account;
 
-/// Opens the ACME account, then registers, or updates a record that says something else.
-pub(super) async fn ensure(run: &Run, directory: &Directory, store: &Store) -> Result<(), Failure> {
+/// Opens the ACME account, then registers, or updates a record that says something else. Returns what the chain will
+/// say.
+pub(super) async fn ensure(
+    run: &Run,
+    directory: &Directory,
+    store: &Store,
+) -> Result<RelayRegistration, Failure> {
     run.require_address()?;
     let acme = account::open(store, &run.network.acme).await?;
     let record = RelayRegistration { acme: Some(acme), ..run.record.clone() };
@@ -28,7 +33,7 @@ pub(super) async fn ensure(run: &Run, directory: &Directory, store: &Store) -> R
             }
         }
     }
-    Ok(())
+    Ok(record)
 }
 
 /// Writes as the relay.
@@ -52,7 +57,8 @@ pub(super) async fn heartbeat(writer: &Writer, sessions: usize) -> Result<(), Wr
     Ok(())
 }
 
-fn says(relay: &Relay, record: &RelayRegistration) -> bool {
+/// Whether the chain says what the configuration does.
+pub(super) fn says(relay: &Relay, record: &RelayRegistration) -> bool {
     relay.host == record.host
         && relay.control_port == record.control_port
         && relay.ingress_port == record.ingress_port

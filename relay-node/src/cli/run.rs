@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing_subscriber::EnvFilter;
-use tunnler_chain::{Chain, ChainConfig, ChainHandle, FollowedNames};
+use tunnler_chain::{Chain, ChainConfig, ChainHandle, FollowedNames, RelayRegistration};
 use tunnler_edge::Store;
 use tunnler_protocol::directory::{Directory, Relay as Record};
 use tunnler_protocol::name::Host;
@@ -20,6 +20,7 @@ use tunnler_protocol::name::Host;
 use super::config::{self, Run};
 use super::{Failure, Settings, record};
 use crate::admin::{self, Desk};
+use crate::certificates::account;
 use crate::certificates::keeper::Keeper;
 use crate::certificates::visible::Expected;
 use crate::names::ListedNames;
@@ -73,16 +74,18 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
     let chain = Chain::start(chain_config)?;
     let handle = chain.handle();
     let directory = chain.wait_ready(CHAIN_PATIENCE).await?;
-    if register {
-        record::ensure(&run, &directory, &acme).await?;
+    let registered = if register {
+        let record = record::ensure(&run, &directory, &acme).await?;
         handle.refresh();
-    }
-    let patience = if register { RECORD_PATIENCE } else { Duration::ZERO };
-    let (directory, own) = own_record(&run, &handle, patience).await?;
+        Some(record)
+    } else {
+        None
+    };
+    let (directory, own) = own_record(&run, &handle, registered.as_ref()).await?;
     record::reject_left(&own)?;
 
     let own_host = own.own_host(&directory.zone.zone);
-    let keeper = Keeper::new(&own_host, &run.network.acme, acme)?;
+    let keeper = Keeper::new(&own_host, &run.network.acme, acme.clone())?;
     let relay = Relay::start(RelayConfig {
         key: run.key.clone(),
         own_host,
@@ -105,7 +108,13 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
         tasks.spawn(crate::redirect::serve(redirect, own.ingress_port));
     }
     tasks.spawn(follow_names(relay.listed_names(), handle.clone()));
-    tasks.spawn(keeper.run(own.acme.is_some().then(|| to_be_seen(&run, &directory, &own)).flatten()));
+    if own.acme.is_some() && own.acme == account::kept(&acme, &run.network.acme)? {
+        tasks.spawn(keeper.run(to_be_seen(&run, &directory, &own)));
+    } else {
+        tracing::warn!(
+            "no certificate for the own host: its record does not name this relay's ACME account; run init"
+        );
+    }
     tasks.spawn(heartbeats(record::writer(&run)?, run.heartbeat, relay.observer()));
     ready.store(true, Ordering::Relaxed);
 
@@ -134,19 +143,21 @@ fn count_panics() {
     }));
 }
 
-/// The relay's own record, once the directory has it.
+/// The relay's own record: as it is, or once it says what was just registered.
 async fn own_record(
     run: &Run,
     handle: &ChainHandle,
-    patience: Duration,
+    registered: Option<&RelayRegistration>,
 ) -> Result<(Arc<Directory>, Arc<Record>), Failure> {
     let address = run.key.address();
     let mut directories = handle.subscribe();
+    let patience = if registered.is_some() { RECORD_PATIENCE } else { Duration::ZERO };
     let deadline = Instant::now() + patience;
     loop {
-        let found = directories.borrow_and_update().clone();
-        if let Some(directory) = found
-            && let Some(own) = directory.relays.get(&address).cloned()
+        let directory = directories.borrow_and_update().clone();
+        let own = directory.as_ref().and_then(|directory| directory.relays.get(&address).cloned());
+        if let (Some(directory), Some(own)) = (directory, own)
+            && registered.is_none_or(|record| record::says(&own, record))
         {
             return Ok((directory, own));
         }
