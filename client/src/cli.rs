@@ -65,6 +65,9 @@ enum Command {
     /// Keys
     #[command(subcommand)]
     Key(commands::key::KeyCommand),
+    /// What the ledger says, and how well it can be seen
+    #[command(subcommand)]
+    Chain(commands::chain::ChainCommand),
     /// What the tunnel that runs with this state directory is doing
     Status,
 }
@@ -160,6 +163,7 @@ async fn run(arguments: Arguments) -> Result<(), ClientError> {
         Command::Relays(wishes) => commands::relays::run(&shared, &wishes).await,
         Command::HomeDomain(command) => commands::home_domain::run(&shared, command).await,
         Command::Key(command) => commands::key::run(&shared, &command),
+        Command::Chain(command) => commands::chain::run(&shared, command).await,
         Command::Status => commands::status::run(&shared),
     }
 }

@@ -1,5 +1,6 @@
 //! The commands of the program, each a thin layer over the library.
 
+pub(crate) mod chain;
 pub(crate) mod home_domain;
 pub(crate) mod http;
 pub(crate) mod key;
@@ -7,6 +8,7 @@ pub(crate) mod name;
 pub(crate) mod pintheon;
 pub(crate) mod publish;
 pub(crate) mod relays;
+mod sep1;
 pub(crate) mod status;
 pub(crate) mod up;
 

@@ -10,6 +10,7 @@ pub mod acme;
 pub mod certificate;
 pub mod propagation;
 pub mod proxy;
+pub mod question;
 pub mod store;
 pub mod tls;
 

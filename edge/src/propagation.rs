@@ -7,13 +7,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use hickory_proto::rr::{RData, RecordType};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::acme::Challenge;
+use crate::question::exchange;
 
 /// Time between two rounds of questions.
 pub const ROUND: Duration = Duration::from_millis(250);
@@ -137,29 +136,6 @@ async fn ask(server: SocketAddr, challenge: &Challenge) -> std::io::Result<Optio
         _ => None,
     });
     Ok(Some(Answers { txt: txt.collect(), caa: caa.collect() }))
-}
-
-async fn exchange(
-    connection: &mut TcpStream,
-    name: &str,
-    kind: RecordType,
-) -> std::io::Result<Option<Vec<RData>>> {
-    let name = Name::from_ascii(name).map_err(std::io::Error::other)?;
-    // One question at a time on an own TCP connection: the identifier guards nothing.
-    let mut question = Message::new(u16::from(kind), MessageType::Query, OpCode::Query);
-    question.add_query(Query::query(name, kind));
-    let question = question.to_vec().map_err(std::io::Error::other)?;
-    let length = u16::try_from(question.len()).map_err(std::io::Error::other)?;
-    connection.write_all(&[&length.to_be_bytes(), question.as_slice()].concat()).await?;
-    let mut answer = vec![0; usize::from(connection.read_u16().await?)];
-    connection.read_exact(&mut answer).await?;
-    let answer = Message::from_vec(&answer).map_err(std::io::Error::other)?;
-    Ok(match answer.metadata.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain => {
-            Some(answer.answers.into_iter().map(|record| record.data).collect())
-        }
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `tunnler home-domain`: the account's `home_domain` on the ledger, at most 32 bytes.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 use serde_json::json;
 use tunnler_chain::{Writer, read};
@@ -7,7 +9,7 @@ use tunnler_protocol::name::HOME_DOMAIN_MAX;
 use tunnler_protocol::network::Network;
 use tunnler_protocol::{Address, HostName};
 
-use super::{budget, print, zone_budget};
+use super::{budget, print, sep1, zone_budget};
 use crate::cli::{Shared, label};
 use crate::error::ClientError;
 
@@ -24,6 +26,15 @@ pub(crate) enum HomeDomainCommand {
         /// The account [default: the one of the key in use]
         #[arg(value_name = "ADDRESS")]
         address: Option<Address>,
+    },
+    /// Fetch stellar.toml the way a wallet does: ledger, DNS, HTTPS, and check that it lists the account
+    Verify {
+        /// The account [default: the one of the key in use]
+        #[arg(value_name = "ADDRESS")]
+        address: Option<Address>,
+        /// PEM file with the roots to trust [default: those of the public web]
+        #[arg(long, value_name = "FILE")]
+        root: Option<PathBuf>,
     },
     /// Remove this account's home_domain
     Clear,
@@ -49,6 +60,19 @@ pub(crate) async fn run(shared: &Shared, command: HomeDomainCommand) -> Result<(
             })?;
             print(shared.json, &json!({ "home_domain": account.home_domain }), || {
                 account.home_domain.clone().unwrap_or_else(|| "(none)".into())
+            });
+        }
+        HomeDomainCommand::Verify { address, root } => {
+            let address = match address {
+                Some(address) => address,
+                None => shared.secret()?.address(),
+            };
+            let found = sep1::verify(&network, address, root.as_deref()).await?;
+            print(shared.json, &found, || {
+                format!(
+                    "{} leads to stellar.toml through {} and lists {address}",
+                    found.home_domain, found.answered
+                )
             });
         }
         HomeDomainCommand::Clear => {
