@@ -242,7 +242,7 @@ async fn a_restart_answers_at_once_what_was_live_and_servfail_for_the_rest() {
     let world = World::start(config(None), chain).await;
     assert_eq!(world.addresses().await, Err(ResponseCode::ServFail));
     let took = world.until(Err(ResponseCode::NoError), 8 * SECOND).await;
-    assert!(took >= 3 * SECOND, "given up on too early: {took:?}");
+    assert!(took >= SECOND, "given up on too early: {took:?}");
     world.server.shutdown().await;
 }
 
@@ -300,16 +300,16 @@ async fn tcp_answers_in_sequence_and_is_capped_per_network() {
         assert!(message.metadata.authoritative && !message.metadata.truncation);
     }
     let open = join_all((0..80).map(|_| TcpStream::connect(world.dns()))).await;
-    let mut refused = 0;
+    let (mut kept, mut refused) = (Vec::new(), 0);
     for stream in open {
         let mut stream = stream.unwrap();
         let query = question("tunnel.example.", RecordType::SOA);
         let _ = stream.write_u16(query.len() as u16).await;
         let _ = stream.write_all(&query).await;
         refused += usize::from(stream.read_u16().await.is_err());
+        kept.push(stream);
     }
-    // Slots come back as the streams of this loop are dropped, so not all of the surplus need be refused.
-    assert!((1..=17).contains(&refused), "{refused} of 80 refused");
+    assert_eq!(refused, 80 + 1 - 64);
     world.server.shutdown().await;
 }
 

@@ -1,7 +1,7 @@
 //! Raw packets after RFC 8906, section 8, and what abuse may not get.
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
@@ -248,12 +248,14 @@ async fn random_names_cannot_buy_signatures_and_cached_answers_go_on() {
         })
     };
     assert!(!exchange(&secure("mynode.tunnel.example.")).await.metadata.truncation);
-    let mut sent_to_tcp = 0;
+    let (mut bought, start) = (0, Instant::now());
     for n in 0..600 {
         let answer = exchange(&secure(&format!("random{n}.tunnel.example."))).await;
-        sent_to_tcp += usize::from(answer.metadata.truncation);
+        bought += u32::from(!answer.metadata.truncation);
     }
-    assert!(sent_to_tcp > 200, "{sent_to_tcp} of 600");
+    // A second's worth at once, and then what time brings.
+    let most = 102.0 + 100.0 * start.elapsed().as_secs_f64();
+    assert!(f64::from(bought) <= most, "{bought} signatures for 600 names, at most {most}");
     assert!(!exchange(&secure("mynode.tunnel.example.")).await.metadata.truncation);
 }
 
@@ -262,6 +264,7 @@ async fn a_network_over_the_rate_is_sent_to_tcp() {
     let served = serve(ZoneKeys::default(), Rate::PerSecond(10)).await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(served.address).await.unwrap();
+    let start = Instant::now();
     for _ in 0..60 {
         socket.send(&bytes(&query(APEX, SOA))).await.unwrap();
     }
@@ -271,8 +274,10 @@ async fn a_network_over_the_rate_is_sent_to_tcp() {
         let message = Message::from_vec(&buffer[..received.unwrap()]).unwrap();
         if message.metadata.truncation { truncated += 1 } else { whole += 1 }
     }
-    assert!((10..=16).contains(&whole), "{whole} answered");
-    assert!((15..=25).contains(&truncated), "{truncated} truncated");
+    let most = 12.0 + 10.0 * start.elapsed().as_secs_f64();
+    assert!(whole >= 10 && f64::from(whole) <= most, "{whole} answered, at most {most}");
+    let over: i32 = 60 - whole;
+    assert!((over / 2 - 1..=over / 2 + 1).contains(&truncated), "{truncated} of {over} truncated");
 }
 
 proptest! {
