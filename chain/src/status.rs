@@ -1,6 +1,7 @@
 //! What the reader can say about itself: endpoints, ages, agreement. Plain values for `/health`, `status` commands and
 //! metrics; nothing here decides anything.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -63,6 +64,29 @@ pub enum Alarm {
     },
     /// Nothing has been read yet.
     Empty,
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stale { age } => {
+                write!(
+                    f,
+                    "the newest ledger closed {age} s ago: the endpoints are down or behind; add others"
+                )
+            }
+            Self::NoQuorum { usable } => {
+                write!(
+                    f,
+                    "only {usable} endpoints are usable, fewer than must agree: nothing new takes effect"
+                )
+            }
+            Self::Disagreement { entries } => {
+                write!(f, "endpoints contradict each other about {entries} entries: the older state is kept")
+            }
+            Self::Empty => f.write_str("nothing has been read yet: no endpoint gave a usable answer"),
+        }
+    }
 }
 
 /// Age of the newest ledger at which [`Alarm::Stale`] is raised.

@@ -7,8 +7,8 @@ use stellar_xdr::{
     DecoratedSignature, ExtensionPoint, Hash, HostFunction, InvokeHostFunctionOp, LedgerKey, Limits, Memo,
     MuxedAccount, Operation, OperationBody, Preconditions, ReadXdr, RestoreFootprintOp, ScVal,
     SequenceNumber, Signature, SignatureHint, SorobanAuthorizationEntry, SorobanResources,
-    SorobanTransactionData, TimeBounds, TimePoint, Transaction, TransactionEnvelope, TransactionExt,
-    TransactionV1Envelope, Uint256, VecM,
+    SorobanTransactionData, SorobanTransactionDataExt, TimeBounds, TimePoint, Transaction,
+    TransactionEnvelope, TransactionExt, TransactionV1Envelope, Uint256, VecM,
 };
 
 use super::draft::Draft;
@@ -42,7 +42,7 @@ pub(super) enum NextSlots {
 pub(super) struct Simulated {
     pub(super) body: OperationBody,
     pub(super) resources: SorobanTransactionData,
-    /// What must be restored before.
+    /// What must be restored before, where the servers do not let the call do so itself (protocol 23 and later do).
     pub(super) restore: Option<Restore>,
 }
 
@@ -72,6 +72,15 @@ impl Simulated {
     /// The resource fee in stroops.
     pub(super) fn fee(&self) -> u64 {
         self.resources.resource_fee.unsigned_abs()
+    }
+
+    /// Whether archived entries come back, by the call itself or before it.
+    pub(super) fn restores(&self) -> bool {
+        let by_itself = match &self.resources.ext {
+            SorobanTransactionDataExt::V0 => false,
+            SorobanTransactionDataExt::V1(ext) => !ext.archived_soroban_entries.is_empty(),
+        };
+        by_itself || self.restore.is_some()
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Cost {
     pub fee: u64,
     /// The resource part of it, rent included, in stroops.
     pub resource_fee: u64,
-    /// Whether an archived entry must be restored first, for which `fee` already pays.
+    /// Whether archived entries must be restored for it, by the call itself or before; `fee` already pays for that.
     pub restores: bool,
 }
 
@@ -77,7 +77,7 @@ impl<'w> Draft<'w> {
         Ok(Cost {
             fee: resource_fee + u64::from(INCLUSION_FEE) + restoring,
             resource_fee,
-            restores: simulated.restore.is_some(),
+            restores: simulated.restores(),
         })
     }
 

@@ -1,6 +1,9 @@
 //! Reader and writer against a localnet that executes the real contracts. One binary, so that it is linked once.
 
+mod archived;
+mod bids;
 mod endurance;
+mod gateway;
 mod history;
 mod lifecycle;
 mod quorum;
