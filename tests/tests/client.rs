@@ -115,7 +115,7 @@ async fn two_instances_share_the_name(
 }
 
 /// What a Pintheon node does on its two ports, as far as a tunnel can see it.
-async fn pintheon(private: bool) -> Result<std::net::SocketAddr> {
+async fn pintheon(private: bool, account: &str) -> Result<std::net::SocketAddr> {
     use http_body_util::Full;
     use hyper::service::service_fn;
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
@@ -124,25 +124,29 @@ async fn pintheon(private: bool) -> Result<std::net::SocketAddr> {
         .with_no_client_auth()
         .with_single_cert(vec![issued.cert.der().clone()], key.into())?;
     let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let toml = format!("VERSION = \"0.0.1\"\nACCOUNTS = [\"{account}\"]\n");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
+            let (acceptor, toml) = (acceptor.clone(), toml.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| async move {
-                    let host =
-                        request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or("");
-                    let body = match (private, request.uri().path()) {
-                        (true, "/.well-known/stellar.toml") => "VERSION = \"0.0.1\"\n".to_owned(),
-                        (true, path) => format!("ADMIN {path}"),
-                        (false, "/") => format!("home of {host}"),
-                        (false, path) => format!("public {path}"),
-                    };
-                    Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::new(bytes::Bytes::from(
-                        body,
-                    ))))
+                let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    let toml = toml.clone();
+                    async move {
+                        let host =
+                            request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or("");
+                        let body = match (private, request.uri().path()) {
+                            (true, "/.well-known/stellar.toml") => toml,
+                            (true, path) => format!("ADMIN {path}"),
+                            (false, "/") => format!("home of {host}"),
+                            (false, path) => format!("public {path}"),
+                        };
+                        Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::new(
+                            bytes::Bytes::from(body),
+                        )))
+                    }
                 });
                 let io = hyper_util::rt::TokioIo::new(stream);
                 let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
@@ -158,9 +162,10 @@ async fn a_pintheon_node_is_published_without_its_private_side() -> Result<()> {
     let scratch = Scratch::new()?;
     let layout = Layout { relays: 1, ..Layout::default() };
     let mut world = World::start(scratch.path(), &layout, |step| println!("{step}")).await?;
-    let (public, private) =
-        (pintheon(false).await?.port().to_string(), pintheon(true).await?.port().to_string());
     let (secret, key) = world.funded_key("node").await?;
+    let account = secret.address().to_string();
+    let public = pintheon(false, &account).await?.port().to_string();
+    let private = pintheon(true, &account).await?.port().to_string();
     world.register_name(&key, "mynode").await?;
     let preset = ["pintheon", "--name", "mynode", "--port", &public, "--private-port", &private];
     let _client = publish(&world, &key, "client", "state", &preset).await?;
@@ -204,6 +209,13 @@ async fn a_pintheon_node_is_published_without_its_private_side() -> Result<()> {
     .await?;
     let shown = tunnler_ok(&world, &key, &["home-domain", "show"]).await?;
     ensure!(shown.trim() == HOST, "{shown}");
+    let root = world.dir().join("root.pem");
+    std::fs::write(&root, world.pebble.issuing_root().await?)?;
+    let root = root.to_str().context("a path")?;
+    let verified = tunnler_ok(&world, &key, &["home-domain", "verify", "--root", root]).await?;
+    ensure!(verified.contains(&account), "{verified}");
+    let untrusted = tunnler_run(&world, &key, &["home-domain", "verify"]).await?;
+    ensure!(untrusted.code == 1 && untrusted.stderr.contains("certificate"), "{untrusted:?}");
 
     // A configuration file with a mistake, and one without.
     let file = world.dir().join("tunnler.toml");
