@@ -26,9 +26,9 @@ use crate::clock;
 
 const FAILURES_FILE: &str = "failures.json";
 /// Time between two looks at the zone's servers.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Looks between two lines in the log.
-const TELL_EVERY: u64 = 60;
+const TELL_EVERY: u64 = 240;
 /// Errors in a row that say nothing about the host (network, nonces) before they count as a failed validation.
 const HICCUPS: u32 = 8;
 
