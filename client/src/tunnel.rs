@@ -2,6 +2,7 @@
 //! certificates, and stops them together.
 
 mod certificates;
+mod clock;
 mod door;
 mod driver;
 mod presence;

@@ -38,8 +38,9 @@ async fn both_families(server: SocketAddr, host: &HostName) -> std::io::Result<O
     Ok(Some(found))
 }
 
-/// Asks for one record set; `None` when the server cannot say (any response code but NOERROR and NXDOMAIN).
-pub(crate) async fn exchange(
+/// Asks for one record set of `name` (absolute, with its final dot); `None` when the server cannot say (any response
+/// code but NOERROR and NXDOMAIN). Waits as long as the connection lives: callers set the deadline.
+pub async fn exchange(
     connection: &mut TcpStream,
     name: &str,
     kind: RecordType,

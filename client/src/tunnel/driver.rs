@@ -2,9 +2,9 @@
 //! nothing itself.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use tunnler_protocol::{Address, HostName, Label, UnixSeconds};
 use tunnler_transport::{ConnectOptions, Login, MemoryBudget, RelayTarget, SessionControl};
 
 use super::certificates::{Keeping, Overview};
+use super::clock::Clock;
 use super::door::Door;
 use super::presence::{self, Signer};
 use super::session::{self, Report};
@@ -29,8 +30,6 @@ const REPORTS: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// What may lie unread in all sessions together, in bytes.
 const UNREAD: usize = 256 * 1024 * 1024;
-/// A wall clock that ran this much differently from the monotonic one jumped, or the machine slept.
-const JUMP: Duration = Duration::from_secs(10);
 /// Visitors have this long to finish when the user ends the program.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -382,43 +381,6 @@ impl Driver {
     fn warn(&self, text: String) {
         tracing::warn!(text);
         self.tell(TunnelEvent::Warning { text });
-    }
-}
-
-/// Notices that the machine slept, that the clock was set, or that another interface leads outside.
-struct Clock {
-    monotonic: Instant,
-    wall: SystemTime,
-    own: Option<IpAddr>,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { monotonic: Instant::now(), wall: SystemTime::now(), own: None }
-    }
-
-    fn jumped(&mut self) -> bool {
-        let (monotonic, wall) = (Instant::now(), SystemTime::now());
-        let passed = monotonic - self.monotonic;
-        let jumped = match wall.duration_since(self.wall) {
-            Ok(shown) => shown.abs_diff(passed) > JUMP,
-            Err(_) => true,
-        };
-        (self.monotonic, self.wall) = (monotonic, wall);
-        jumped
-    }
-
-    fn moved(&mut self, outward: Option<SocketAddr>) -> bool {
-        // Connecting a UDP socket sends nothing; it only asks the routing table.
-        let own = outward.and_then(|address| {
-            let any: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
-            let socket = UdpSocket::bind((any, 0)).ok()?;
-            socket.connect(address).ok()?;
-            Some(socket.local_addr().ok()?.ip())
-        });
-        let moved = self.own.is_some() && own.is_some() && own != self.own;
-        self.own = own.or(self.own);
-        moved
     }
 }
 

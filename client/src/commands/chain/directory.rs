@@ -20,7 +20,7 @@ pub(super) async fn relays(shared: &Shared, network: &Network) -> Result<(), Cli
         emit([json(&relays)])?;
         return Ok(());
     }
-    eprintln!("{} relays at ledger {}", directory.relays.len(), directory.ledger.sequence);
+    eprintln!("ledger {}, relays: {}", directory.ledger.sequence, directory.relays.len());
     emit(relays.map(|relay| relay_line(relay, &directory)))?;
     Ok(())
 }
@@ -34,7 +34,7 @@ pub(super) async fn names(shared: &Shared, network: &Network) -> Result<(), Clie
         emit([json(&names)])?;
         return Ok(());
     }
-    eprintln!("{} names at ledger {}", names.len(), directory.ledger.sequence);
+    eprintln!("ledger {}, names: {}", directory.ledger.sequence, names.len());
     emit(names.into_iter().map(|name| name_line(name, &directory)))?;
     Ok(())
 }
@@ -60,10 +60,10 @@ fn relay_line(relay: &Relay, directory: &Directory) -> String {
         None => (format!("registered {} ago", span(now.since(relay.registered_at))), 0),
     };
     let ipv4 = relay.ipv4.map(|ip| ip.to_string());
-    let ipv6 = relay.ipv6.map(|ip| format!("[{ip}]"));
+    let ipv6 = relay.ipv6.map(|ip| ip.to_string());
     let addresses: Vec<String> = ipv4.into_iter().chain(ipv6).collect();
     format!(
-        "{}  {status:<9}  {}:{},{}  {}  {load}/{} sessions  {heard}  operator {}",
+        "{}  {status:<9}  {}  control {} ingress {}  {}  {load} of {} sessions  {heard}  operator {}",
         relay.address,
         addresses.join(","),
         relay.control_port,
@@ -77,6 +77,7 @@ fn relay_line(relay: &Relay, directory: &Directory) -> String {
 fn name_json(name: &NameRecord, directory: &Directory) -> Value {
     let mut value = serde_json::to_value(name).expect("plain JSON");
     value["host"] = json!(directory.zone.zone.host(&name.label));
+    value["grace"] = json!(name.grace.as_secs());
     value["live"] = json!(name.live_target(directory.ledger.closed_at).is_some());
     value
 }

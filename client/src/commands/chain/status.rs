@@ -27,12 +27,11 @@ pub(super) async fn run(shared: &Shared, network: Network) -> Result<(), ClientE
     let now = now();
     let alarms = status.alarms(now);
     if shared.json {
-        emit([json(&json!({
-            "network": network.name,
-            "age_seconds": status.age(now).map(|age| age.as_secs()),
-            "alarms": alarms,
-            "status": status,
-        }))])?;
+        let mut value = serde_json::to_value(&status).expect("plain JSON");
+        value["network"] = json!(network.name);
+        value["age_seconds"] = json!(status.age(now).map(|age| age.as_secs()));
+        value["alarms"] = json!(alarms);
+        emit([json(&value)])?;
     } else {
         emit(describe(&network, &status, &alarms, now))?;
     }
