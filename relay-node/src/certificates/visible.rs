@@ -4,11 +4,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use hickory_proto::rr::{RData, RecordType};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tunnler_edge::question::exchange;
 use tunnler_protocol::HostName;
 use tunnler_protocol::directory::AcmeIdentity;
 
@@ -38,9 +37,10 @@ pub async fn is_visible(servers: &[SocketAddr], expected: &Expected) -> bool {
 async fn look(server: SocketAddr, expected: &Expected) -> std::io::Result<Option<bool>> {
     let mut connection = TcpStream::connect(server).await?;
     connection.set_nodelay(true)?;
+    let host = format!("{}.", expected.host);
     for address in &expected.addresses {
         let kind = if address.is_ipv4() { RecordType::A } else { RecordType::AAAA };
-        let Some(found) = ask(&mut connection, &expected.host, kind).await? else { return Ok(None) };
+        let Some(found) = exchange(&mut connection, &host, kind).await? else { return Ok(None) };
         let is_it = |data: &RData| match data {
             RData::A(a) => IpAddr::V4(a.0) == *address,
             RData::AAAA(aaaa) => IpAddr::V6(aaaa.0) == *address,
@@ -50,7 +50,7 @@ async fn look(server: SocketAddr, expected: &Expected) -> std::io::Result<Option
             return Ok(Some(false));
         }
     }
-    let Some(found) = ask(&mut connection, &expected.host, RecordType::CAA).await? else { return Ok(None) };
+    let Some(found) = exchange(&mut connection, &host, RecordType::CAA).await? else { return Ok(None) };
     Ok(Some(found.iter().any(|data| allows(data, &expected.account))))
 }
 
@@ -63,29 +63,6 @@ fn allows(data: &RData, account: &AcmeIdentity) -> bool {
     caa.tag.eq_ignore_ascii_case("issue")
         && parts.next() == Some(account.issuer.as_str())
         && parts.any(|parameter| parameter == uri)
-}
-
-async fn ask(
-    connection: &mut TcpStream,
-    host: &HostName,
-    kind: RecordType,
-) -> std::io::Result<Option<Vec<RData>>> {
-    let name = Name::from_ascii(format!("{host}.")).map_err(std::io::Error::other)?;
-    // One question at a time on an own TCP connection: the identifier guards nothing.
-    let mut question = Message::new(u16::from(kind), MessageType::Query, OpCode::Query);
-    question.add_query(Query::query(name, kind));
-    let question = question.to_vec().map_err(std::io::Error::other)?;
-    let length = u16::try_from(question.len()).map_err(std::io::Error::other)?;
-    connection.write_all(&[&length.to_be_bytes(), question.as_slice()].concat()).await?;
-    let mut answer = vec![0; usize::from(connection.read_u16().await?)];
-    connection.read_exact(&mut answer).await?;
-    let answer = Message::from_vec(&answer).map_err(std::io::Error::other)?;
-    Ok(match answer.metadata.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain => {
-            Some(answer.answers.into_iter().map(|record| record.data).collect())
-        }
-        _ => None,
-    })
 }
 
 #[cfg(test)]
