@@ -355,7 +355,7 @@ fn the_invariants_hold_whatever_happens() {
             scope.spawn(move || {
                 for seed in (0..seeds()).filter(|seed| seed % threads == thread) {
                     // The whole population in a few seeds, a sample in the others: clients do not see each other.
-                    let clients = if seed % 20 == 0 { CLIENTS } else { 12 };
+                    let clients = if seed % 50 == 0 { CLIENTS } else { 12 };
                     simulate(seed, clients, Sabotage::None).unwrap();
                 }
             });
