@@ -15,6 +15,7 @@ use self::task::{Command, Task};
 use crate::error::ChainError;
 use crate::status::ChainStatus;
 
+mod alarms;
 mod task;
 
 /// How often endpoints are asked what is new (DESIGN §10).

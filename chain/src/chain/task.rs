@@ -2,7 +2,7 @@
 //! out and keeps it on disk.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -11,8 +11,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tunnler_protocol::directory::Directory;
 use tunnler_protocol::name::Label;
+use tunnler_protocol::time::UnixSeconds;
 
 use super::ChainConfig;
+use super::alarms::Alarms;
 use crate::contract::Contracts;
 use crate::error::ChainError;
 use crate::fetch::fetch;
@@ -44,6 +46,7 @@ pub(super) struct Task {
     waiting: Vec<(Vec<Label>, oneshot::Sender<Arc<Directory>>)>,
     directory: watch::Sender<Option<Arc<Directory>>>,
     status: watch::Sender<ChainStatus>,
+    alarms: Alarms,
     keeper: Option<Keeper>,
 }
 
@@ -95,6 +98,7 @@ impl Task {
             waiting: Vec::new(),
             directory,
             status,
+            alarms: Alarms::default(),
             keeper: file.map(|file| Keeper { file, saved: now, unsaved: false, writing: None }),
         };
         Ok((task, directories, statuses))
@@ -166,6 +170,8 @@ impl Task {
         let usable = status.endpoints.iter().filter(|endpoint| endpoint.usable).count();
         metrics::gauge!("chain_usable_endpoints").set(usable as f64);
         metrics::gauge!("chain_disputed_entries").set(status.disputed as f64);
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.alarms.tell(&status.alarms(UnixSeconds(clock)), now);
         self.status.send_if_modified(|old| {
             let modified = *old != status;
             *old = status;
