@@ -1,8 +1,9 @@
 //! From bytes to a query, or to the error RFC 8906 expects. The header is judged before anything is parsed.
 
-use hickory_proto::op::{Message, OpCode, Query as Question, ResponseCode};
+use hickory_proto::op::{Edns as Opt, Header, Message, Metadata, OpCode, Query as Question, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
+use hickory_server::zone_handler::Queries;
 
 use super::Reply;
 use crate::dnssec::denial::NXNAME;
@@ -68,26 +69,22 @@ pub fn receive(packet: &[u8]) -> Received {
     if questions != 1 || answers != 0 || authorities > 1 || additionals > MAX_ADDITIONAL {
         return refuse(ResponseCode::FormErr);
     }
-    let mut decoder = BinDecoder::new(packet);
-    let Ok(mut message) = Message::read(&mut decoder) else { return refuse(ResponseCode::FormErr) };
-    if !decoder.is_empty() {
-        return refuse(ResponseCode::FormErr);
-    }
-    let Some(question) = message.queries.pop() else { return refuse(ResponseCode::FormErr) };
-    let edns = message.edns.as_ref().map(|edns| Edns {
+    let Ok((metadata, question, opt)) = read(packet) else { return refuse(ResponseCode::FormErr) };
+    let Some(question) = question else { return refuse(ResponseCode::FormErr) };
+    let edns = opt.as_ref().map(|edns| Edns {
         payload: edns.max_payload(),
         dnssec_ok: edns.flags().dnssec_ok,
         compact_ok: edns.flags().z & CO != 0,
     });
     let query = Query {
-        id: message.metadata.id,
-        recursion_desired: message.metadata.recursion_desired,
-        checking_disabled: message.metadata.checking_disabled,
+        id: metadata.id,
+        recursion_desired: metadata.recursion_desired,
+        checking_disabled: metadata.checking_disabled,
         question,
         edns,
     };
     let error = |code| Received::Refuse(Reply::error(&query, code));
-    if message.edns.is_some_and(|edns| edns.version() != 0) {
+    if opt.is_some_and(|edns| edns.version() != 0) {
         return error(ResponseCode::BADVERS);
     }
     if query.question.query_class != DNSClass::IN {
@@ -99,4 +96,15 @@ pub fn receive(packet: &[u8]) -> Received {
         RecordType::OPT | RecordType::TSIG | RecordType::ZERO | NXNAME => error(ResponseCode::FormErr),
         _ => Received::Query(query),
     }
+}
+
+/// Reads the whole packet, whose counts are known to be small; `None` for the question when bytes are left over.
+fn read(packet: &[u8]) -> Result<(Metadata, Option<Question>, Option<Opt>), DecodeError> {
+    let mut decoder = BinDecoder::new(packet);
+    let Header { metadata, counts } = Header::read(&mut decoder)?;
+    let queries = Queries::read(&mut decoder, counts.queries.into())?;
+    Message::read_records(&mut decoder, counts.authorities.into(), false, metadata.op_code)?;
+    let (_, opt, _) = Message::read_records(&mut decoder, counts.additionals.into(), true, metadata.op_code)?;
+    let question = queries.queries().first().filter(|_| decoder.is_empty());
+    Ok((metadata, question.map(|question| question.original().clone()), opt))
 }
