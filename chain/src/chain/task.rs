@@ -56,7 +56,8 @@ type Outcome = (EndpointId, Call, Result<Answer, Failure>);
 /// Writes the projection now and then, off the task.
 struct Keeper {
     file: StateFile,
-    saved: Instant,
+    /// When it last began to write; the first projection is written at once.
+    saved: Option<Instant>,
     unsaved: bool,
     writing: Option<JoinHandle<()>>,
 }
@@ -99,7 +100,7 @@ impl Task {
             directory,
             status,
             alarms: Alarms::default(),
-            keeper: file.map(|file| Keeper { file, saved: now, unsaved: false, writing: None }),
+            keeper: file.map(|file| Keeper { file, saved: None, unsaved: false, writing: None }),
         };
         Ok((task, directories, statuses))
     }
@@ -211,8 +212,9 @@ impl Task {
 impl Keeper {
     fn save_if_due(&mut self, reader: &Reader, now: Instant) {
         let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
-        if self.unsaved && !busy && now.duration_since(self.saved) >= SAVE_EVERY {
-            self.saved = now;
+        let due = self.saved.is_none_or(|saved| now.duration_since(saved) >= SAVE_EVERY);
+        if self.unsaved && !busy && due {
+            self.saved = Some(now);
             self.save(reader);
         }
     }
