@@ -46,7 +46,11 @@ pub async fn run(options: Options) -> Result<Report> {
         .or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()))
         .expect("one of both");
     let story = Story::new();
-    let result = tell(&story, &dir, &options).await;
+    let result = tokio::select! {
+        result = tell(&story, &dir, &options) => result,
+        // Dropping the story stops every process it started.
+        () = interrupted(), if !options.keep => Err(anyhow::anyhow!("interrupted")),
+    };
     story.finish();
     let report = match result {
         Ok(report) => report,
@@ -58,12 +62,30 @@ pub async fn run(options: Options) -> Result<Report> {
             return Err(error);
         }
     };
+    // With --keep it has been printed already.
+    if !options.keep {
+        print_report(&report, &options)?;
+    }
+    Ok(report)
+}
+
+fn print_report(report: &Report, options: &Options) -> Result<()> {
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        println!("{}", serde_json::to_string_pretty(report)?);
     } else {
         print!("{report}");
     }
-    Ok(report)
+    Ok(())
+}
+
+/// Ctrl-C, or the polite signal of whoever started this.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 async fn tell(story: &Story, dir: &std::path::Path, options: &Options) -> Result<Report> {
@@ -105,9 +127,9 @@ async fn tell(story: &Story, dir: &std::path::Path, options: &Options) -> Result
 
     if options.keep {
         story.finish();
-        print!("{report}");
+        print_report(&report, options)?;
         look_around(&world, &client, &visitor).await?;
-        tokio::signal::ctrl_c().await?;
+        interrupted().await;
     }
     Ok(report)
 }
