@@ -114,6 +114,12 @@ impl Writer {
         self.call(Contract::Registry, "update", args)
     }
 
+    /// Gives `relay`, of which this account is the operator, another key, which signs too.
+    pub fn rotate_relay(&self, relay: &Address, new_relay: &SecretKey) -> Draft<'_> {
+        let args = [address_value(relay), address_value(&new_relay.address())];
+        self.call(Contract::Registry, "rotate", args).signed_by(new_relay)
+    }
+
     /// Tells that this account's relay lives and how many sessions it holds.
     pub fn heartbeat(&self, load: u32) -> Draft<'_> {
         self.call(Contract::Registry, "heartbeat", [address_value(&self.address()), ScVal::U32(load)])

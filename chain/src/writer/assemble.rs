@@ -22,11 +22,14 @@ pub(super) const INCLUSION_FEE: u32 = 1_000;
 /// The most a transaction of these programs may cost, in stroops: 100 XLM, for uploading a contract.
 const DEAREST: u64 = 1_000_000_000;
 /// Slots after the next one that are put into the footprint: as many registrations may come in between.
-const SLOTS_AHEAD: u32 = 6;
+const SLOTS_AHEAD: u32 = 4;
 /// What one slot more in the footprint may cost, in stroops; what it does not cost comes back.
 const SLOT_FEE: i64 = 30_000;
 /// Instructions that one slot more in the footprint costs, decoding its key included.
 const SLOT_INSTRUCTIONS: u32 = 100_000;
+/// The most that a relay and a name take in a slot, in bytes, as they are registered.
+const RELAY_BYTES: u32 = 1_024;
+const NAME_BYTES: u32 = 640;
 /// Depth within which XDR is decoded; soroban's own limit.
 const DEPTH: u32 = 500;
 
@@ -193,10 +196,12 @@ impl Writer {
 impl NextSlots {
     /// Adds the slots after the one that the simulation took.
     fn widen(self, resources: &mut SorobanTransactionData) {
-        if self == Self::None {
-            return;
-        }
-        let SorobanResources { footprint, instructions, .. } = &mut resources.resources;
+        let bytes = match self {
+            Self::None => return,
+            Self::OfRegistry => RELAY_BYTES,
+            Self::OfNamespace => NAME_BYTES,
+        };
+        let SorobanResources { footprint, instructions, write_bytes, .. } = &mut resources.resources;
         let mut keys = footprint.read_write.to_vec();
         let Some((key, slot)) = keys.iter().filter_map(slot_of).max_by_key(|(_, slot)| *slot) else { return };
         for ahead in 1..=SLOTS_AHEAD {
@@ -204,6 +209,8 @@ impl NextSlots {
             if !keys.contains(&next) {
                 keys.push(next);
                 *instructions = instructions.saturating_add(SLOT_INSTRUCTIONS);
+                // What stands in a slot that was taken in between counts as written, though it stays as it is.
+                *write_bytes = write_bytes.saturating_add(bytes);
                 resources.resource_fee = resources.resource_fee.saturating_add(SLOT_FEE);
             }
         }

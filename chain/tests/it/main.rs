@@ -2,11 +2,14 @@
 
 mod archived;
 mod bids;
+mod costs;
 mod endurance;
 mod gateway;
 mod history;
 mod lifecycle;
+mod meter;
 mod quorum;
 #[cfg(feature = "soak-tests")]
 mod soak;
+mod together;
 mod world;

@@ -42,6 +42,17 @@ impl World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let net = Localnet::builder().listen(vec![any; count]).start().await.expect("localnet starts");
+        Self::on(net, quorum).await
+    }
+
+    /// One endpoint, and ledgers that close with transactions and on request only.
+    pub async fn without_interval() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let net = Localnet::builder().no_ledger_interval().start().await.expect("localnet starts");
+        Self::on(net, 1).await
+    }
+
+    async fn on(net: Localnet, quorum: usize) -> Self {
         let mut network = Network {
             name: "test".into(),
             passphrase: net.passphrase().to_owned(),
@@ -148,7 +159,7 @@ pub async fn wait_for(chain: &Chain, what: &str, wanted: impl Fn(&Directory) -> 
     started.elapsed()
 }
 
-fn wasm(name: &str) -> Vec<u8> {
+pub fn wasm(name: &str) -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/contracts/");
     let target = std::env::var_os("CARGO_TARGET_DIR");
     let path = target.map_or_else(|| path.into(), |target| PathBuf::from(target).join("contracts"));

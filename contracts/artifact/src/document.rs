@@ -69,6 +69,18 @@ pub fn contract(title: &str, interface: &[ScSpecEntry], costs: &str) -> String {
     page
 }
 
+/// The table of what was measured on a localnet.
+pub fn localnet(costs: &str) -> String {
+    let mut table = String::from(
+        "\n### Costs on a localnet\n\n| call | instructions | entries | bytes written | resource fee | of which rent |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for line in costs.lines().filter(|line| !line.starts_with('#')) {
+        write(&mut table, &format!("| {} |\n", line.split('\t').collect::<Vec<_>>().join(" | ")));
+    }
+    table
+}
+
 fn function(call: &ScSpecFunctionV0, costs: &str) -> String {
     let name = call.name.to_utf8_string_lossy();
     let inputs = call.inputs.iter().map(|input| format!("{}: {}", input.name, kind(&input.type_)));

@@ -41,7 +41,10 @@ fn document(contracts: &[&str]) -> Result<String> {
         let costs =
             fs::read_to_string(Path::new(directory).join("costs.tsv")).context("cannot read costs.tsv")?;
         let title = Path::new(directory).file_name().and_then(|name| name.to_str()).unwrap_or(directory);
+        let localnet = fs::read_to_string(Path::new(directory).join("localnet-costs.tsv"))
+            .context("cannot read localnet-costs.tsv")?;
         page.push_str(&document::contract(title, &interface::used(&read(built)?)?, &costs));
+        page.push_str(&document::localnet(&localnet));
     }
     Ok(page)
 }

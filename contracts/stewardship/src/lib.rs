@@ -67,6 +67,7 @@ pub trait Steward {
     fn unpause(env: &Env) {
         require_admin(env);
         pausable::unpause(env);
+        storage::forget_pause(env);
         mutated(env);
     }
 

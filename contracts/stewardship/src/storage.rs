@@ -1,6 +1,9 @@
-//! The steward's part of the instance storage, its revision and its life time. Nothing else touches these keys.
+//! The steward's part of the storage, its revision and its life time. Nothing else touches these keys.
+//!
+//! The admin and what is announced have entries of their own: each mutation writes the instance, so what is in it makes
+//! all of them dearer.
 
-use soroban_sdk::{Address, Env, unwrap::UnwrapOptimized};
+use soroban_sdk::{Address, Env, IntoVal, TryFromVal, Val, unwrap::UnwrapOptimized};
 
 use crate::types::{PendingAdmin, PendingUpgrade, StewardKey};
 
@@ -26,39 +29,58 @@ pub(crate) fn revision(env: &Env) -> u64 {
 
 /// Set by the constructor, for ever.
 pub(crate) fn admin(env: &Env) -> Address {
-    env.storage().instance().get(&StewardKey::Admin).unwrap_optimized()
+    kept(env, &StewardKey::Admin).unwrap_optimized()
 }
 
 pub(crate) fn set_admin(env: &Env, admin: &Address) {
-    env.storage().instance().set(&StewardKey::Admin, admin);
+    keep(env, &StewardKey::Admin, admin);
+}
+
+/// Absent means running, and is cheaper.
+pub(crate) fn forget_pause(env: &Env) {
+    env.storage().instance().remove(&StewardKey::Paused);
 }
 
 pub(crate) fn pending_upgrade(env: &Env) -> Option<PendingUpgrade> {
-    env.storage().instance().get(&StewardKey::PendingUpgrade)
+    kept(env, &StewardKey::PendingUpgrade)
 }
 
 pub(crate) fn set_pending_upgrade(env: &Env, pending: &PendingUpgrade) {
-    env.storage().instance().set(&StewardKey::PendingUpgrade, pending);
+    keep(env, &StewardKey::PendingUpgrade, pending);
 }
 
 /// Reads and removes; the removal is undone when the call fails.
 pub(crate) fn take_pending_upgrade(env: &Env) -> Option<PendingUpgrade> {
-    let pending = pending_upgrade(env)?;
-    env.storage().instance().remove(&StewardKey::PendingUpgrade);
-    Some(pending)
+    take(env, &StewardKey::PendingUpgrade)
 }
 
 pub(crate) fn pending_admin(env: &Env) -> Option<PendingAdmin> {
-    env.storage().instance().get(&StewardKey::PendingAdmin)
+    kept(env, &StewardKey::PendingAdmin)
 }
 
 pub(crate) fn set_pending_admin(env: &Env, pending: &PendingAdmin) {
-    env.storage().instance().set(&StewardKey::PendingAdmin, pending);
+    keep(env, &StewardKey::PendingAdmin, pending);
 }
 
 /// Reads and removes; the removal is undone when the call fails.
 pub(crate) fn take_pending_admin(env: &Env) -> Option<PendingAdmin> {
-    let pending = pending_admin(env)?;
-    env.storage().instance().remove(&StewardKey::PendingAdmin);
+    take(env, &StewardKey::PendingAdmin)
+}
+
+fn kept<V: TryFromVal<Env, Val>>(env: &Env, key: &StewardKey) -> Option<V> {
+    env.storage().persistent().get(key)
+}
+
+/// Lives as long as the instance does after a mutation, which is far longer than the notice. Archived after that, it is
+/// restored by the call that needs it.
+fn keep<V: IntoVal<Env, Val>>(env: &Env, key: &StewardKey, value: &V) {
+    let (threshold, extend_to) = INSTANCE_TTL;
+    env.storage().persistent().set(key, value);
+    env.storage().persistent().extend_ttl(key, threshold, extend_to);
+}
+
+fn take<V: TryFromVal<Env, Val>>(env: &Env, key: &StewardKey) -> Option<V> {
+    let pending = kept(env, key)?;
+    env.storage().persistent().remove(key);
     Some(pending)
 }

@@ -22,16 +22,18 @@ pub struct PendingAdmin {
     pub from: u64,
 }
 
-/// Keys in the instance storage.
+/// Storage keys.
 #[contracttype]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum StewardKey {
-    /// `Address`.
+    /// Persistent: `Address`.
     Admin,
-    /// `u64`.
+    /// Instance: `u64`.
     Revision,
-    /// [`PendingUpgrade`].
+    /// Persistent: [`PendingUpgrade`].
     PendingUpgrade,
-    /// [`PendingAdmin`].
+    /// Persistent: [`PendingAdmin`].
     PendingAdmin,
+    /// Instance: `bool`. The key is OpenZeppelin's.
+    Paused,
 }

@@ -13,9 +13,9 @@ pub const DOMAIN_MAX: usize = 253;
 /// Characters of a strkey (SEP-23).
 pub const ADDRESS_LEN: usize = 56;
 /// Longest CAA issuer domain accepted.
-pub const ISSUER_MAX: usize = 48;
+pub const ISSUER_MAX: usize = 24;
 /// Longest reason for a suspension or delisting.
-pub const REASON_MAX: usize = 64;
+pub const REASON_MAX: usize = 32;
 
 /// A DNS name of at least two labels in lower case, at most `max` bytes, that nobody could take for an IPv4 address.
 pub fn is_domain(text: &String, max: usize) -> bool {
@@ -44,7 +44,7 @@ pub fn is_word(text: &String, max: usize) -> bool {
     !bytes.is_empty() && bytes.iter().all(|b| is_ldh(*b))
 }
 
-/// 1 to 64 printable ASCII characters, for people to read.
+/// 1 to 32 printable ASCII characters, for people to read.
 pub fn is_reason(text: &String) -> bool {
     let bytes = &Text::read(text, REASON_MAX);
     !bytes.is_empty() && bytes.iter().all(|b| matches!(b, b' '..=b'~'))
@@ -151,7 +151,7 @@ mod tests {
         check(
             is_issuer,
             &["letsencrypt.org", "pebble", "pki.goog"],
-            &["", "le.org;accounturi=x", "le.org ", "LE.org", "\"le.org\"", &"x".repeat(49)],
+            &["", "le.org;accounturi=x", "le.org ", "LE.org", "\"le.org\"", &"x".repeat(25)],
         );
     }
 
@@ -184,8 +184,8 @@ mod tests {
         check(|text| is_word(text, 4), &["eu", "us-1"], &["", "EU", "e u", "eu-10", "eü"]);
         check(
             is_reason,
-            &["phishing (case 12)", &"x".repeat(64)],
-            &["", "a\nb", "\u{1b}[2J", "é", &"x".repeat(65)],
+            &["phishing (case 12)", &"x".repeat(32)],
+            &["", "a\nb", "\u{1b}[2J", "é", &"x".repeat(33)],
         );
     }
 

@@ -11,8 +11,8 @@ const PER_OWNER_MAX: u32 = 64;
 const ISSUERS_MAX: u32 = 8;
 const SERVERS_MAX: u32 = 8;
 const SERVER_HOST_MAX: usize = 100;
-/// Longest zone: `ADDRESS.relay.ZONE` must fit in a DNS name with room for a service.
-const ZONE_MAX: usize = 120;
+/// Longest zone: it is written with each change, and `ADDRESS.relay.ZONE` must fit in a DNS name.
+const ZONE_MAX: usize = 48;
 /// Bounds fees so that no multiplication overflows; far above all tokens there are.
 const FEE_MAX: i128 = 1 << 96;
 

@@ -9,7 +9,7 @@ use crate::storage;
 use crate::types::{DomainsEntry, NameRecord};
 
 /// Longest custom domain: shorter than DNS allows, because all of a name are written with each of them.
-const LENGTH_MAX: usize = 128;
+const LENGTH_MAX: usize = 96;
 /// Domains a name can claim.
 const DOMAINS_MAX: u32 = 4;
 

@@ -71,7 +71,7 @@ pub enum Error {
     PageStart = 230,
     /// A page limit outside 1..=20.
     PageLimit = 231,
-    /// A reason is 1..=64 printable ASCII characters.
+    /// A reason is 1..=32 printable ASCII characters.
     BadReason = 232,
     /// A withdrawal of fees must be of more than nothing.
     BadAmount = 233,

@@ -52,7 +52,7 @@ pub struct PrimaryEntry {
     pub serial: u64,
 }
 
-/// Custom domains of one name; valid while the record has the same serial. Bounded: at most 4 of 128 characters.
+/// Custom domains of one name; valid while the record has the same serial. Bounded: at most 4 of 96 characters.
 #[contracttype]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DomainsEntry {

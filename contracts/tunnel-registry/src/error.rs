@@ -51,6 +51,6 @@ pub enum Error {
     PageStart = 120,
     /// A page limit outside 1..=20.
     PageLimit = 121,
-    /// A reason is 1..=64 printable ASCII characters.
+    /// A reason is 1..=32 printable ASCII characters.
     BadReason = 122,
 }

@@ -6,11 +6,11 @@ use tunnel_text_rules as text;
 use crate::error::Error;
 use crate::types::{AcmeIdentity, Config, RelayRecord};
 
-const HOST_MAX: usize = 80;
+const HOST_MAX: usize = 40;
 const REGION_MAX: usize = 16;
 const ACME_MAX: u32 = 1;
-const ACCOUNT_MAX: usize = 96;
-const TERMS_MAX: usize = 64;
+const ACCOUNT_MAX: usize = 64;
+const TERMS_MAX: usize = 32;
 const CAPACITY_MAX: u32 = 1_000_000;
 
 const HOUR: u64 = 60 * 60;

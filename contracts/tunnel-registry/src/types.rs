@@ -9,7 +9,8 @@ use soroban_sdk::{Address, BytesN, String, Vec, contracttype};
 #[contracttype]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RelayRecord {
-    /// The relay's own DNS name; `None` means `ADDRESS.relay.ZONE`, so that a relay needs no domain.
+    /// The relay's own DNS name; `None` means `ADDRESS.relay.ZONE`, so that a relay needs no domain. At
+    /// most 40 characters.
     pub host: Option<String>,
     /// TCP port for clients, 1..=65535.
     pub control_port: u32,
@@ -26,7 +27,7 @@ pub struct RelayRecord {
     /// The ACME account that may get the relay host's certificate, or none; ends up in CAA (RFC 8657). A list of at most
     /// one, because the SDK's tests cannot convert an optional record within a record.
     pub acme: Vec<AcmeIdentity>,
-    /// `https://` page with the operator's terms.
+    /// `https://` page with the operator's terms, at most 32 characters.
     pub terms: Option<String>,
 }
 
@@ -34,9 +35,9 @@ pub struct RelayRecord {
 #[contracttype]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AcmeIdentity {
-    /// Issuer domain name, 1..=48 characters.
+    /// Issuer domain name, 1..=24 characters.
     pub issuer: String,
-    /// Account URI, `https://`, at most 96 characters.
+    /// Account URI, `https://`, at most 64 characters.
     pub account: String,
 }
 

@@ -36,9 +36,9 @@ fn every_call_is_within_bounds_and_near_the_table() {
     let relays = Vec::from_iter(env, (60..68).map(|seed| scene.bed.account(seed).address));
     cost!(set_relays(&name, &relays));
     cost!(set_primary(stranger, &name));
-    cost!(suspend(&name, &String::from_bytes(env, &[b'x'; 64])));
+    cost!(suspend(&name, &String::from_bytes(env, &[b'x'; 32])));
     cost!(unsuspend(&name));
-    let domain = |number: u8| scene.text(&format!("{number}{}.{}", "a".repeat(62), "b".repeat(63)));
+    let domain = |number: u8| scene.text(&format!("{number}{}.{}", "a".repeat(62), "b".repeat(32)));
     names.set_relays(&name, &Vec::new(env));
     for number in 0..4 {
         names.map_domain(&name, &domain(number));

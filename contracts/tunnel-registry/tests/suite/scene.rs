@@ -100,14 +100,14 @@ pub fn record(env: &Env) -> RelayRecord {
 /// The largest record that is accepted.
 pub fn largest_record(env: &Env) -> RelayRecord {
     let uri = |len: usize| text(env, &format!("https://{}", "a".repeat(len - 8)));
-    let host = ["a".repeat(39), "b".repeat(40)].join(".");
-    let issuer = ["i".repeat(24), "j".repeat(23)].join(".");
-    let identity = AcmeIdentity { issuer: text(env, &issuer), account: uri(96) };
+    let host = ["a".repeat(20), "b".repeat(19)].join(".");
+    let issuer = ["i".repeat(12), "j".repeat(11)].join(".");
+    let identity = AcmeIdentity { issuer: text(env, &issuer), account: uri(64) };
     RelayRecord {
         host: Some(text(env, &host)),
         region: text(env, &"r".repeat(16)),
         acme: vec![env, identity],
-        terms: Some(uri(64)),
+        terms: Some(uri(32)),
         ..record(env)
     }
 }
