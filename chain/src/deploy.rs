@@ -54,9 +54,9 @@ pub struct NamespaceConfig {
     pub per_owner: u32,
     /// For whom `ADDRESS.ZONE` is answered.
     pub account_hosts: AccountHosts,
-    /// CAA issuer domains the zone allows, at most 8.
+    /// CAA issuer domains the zone allows, at most 4.
     pub issuers: Vec<String>,
-    /// The zone's servers, at most 8.
+    /// The zone's servers, at most 5.
     pub servers: Vec<Server>,
 }
 

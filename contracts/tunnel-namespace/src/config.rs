@@ -8,9 +8,9 @@ use crate::types::{Config, Publication, Terms, ZoneServer};
 
 const GRACE_MAX: u64 = 90 * 24 * 60 * 60;
 const PER_OWNER_MAX: u32 = 64;
-const ISSUERS_MAX: u32 = 8;
-const SERVERS_MAX: u32 = 8;
-const SERVER_HOST_MAX: usize = 100;
+const ISSUERS_MAX: u32 = 4;
+const SERVERS_MAX: u32 = 5;
+const SERVER_HOST_MAX: usize = 72;
 /// Longest zone: it is written with each change, and `ADDRESS.relay.ZONE` must fit in a DNS name.
 const ZONE_MAX: usize = 48;
 /// Bounds fees so that no multiplication overflows; far above all tokens there are.

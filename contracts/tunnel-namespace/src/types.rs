@@ -116,9 +116,9 @@ pub struct Config {
     pub per_owner: u32,
     /// Policy for address hosts.
     pub address_hosts: AddressHosts,
-    /// CAA issuer domains the zone allows, at most 8.
+    /// CAA issuer domains the zone allows, at most 4.
     pub acme_issuers: Vec<String>,
-    /// The zone's DNS servers, at most 8.
+    /// The zone's DNS servers, at most 5.
     pub servers: Vec<ZoneServer>,
 }
 
