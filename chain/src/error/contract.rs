@@ -72,7 +72,7 @@ pub const WORDS: &[(u32, &str)] = &[
     (221, "the commitment is too young; wait 12 ledgers (about a minute)"),
     (222, "the commitment is too old; commit again"),
     (223, "this zone asks for a commitment before registration; commit first and pass its salt"),
-    (224, "not a domain name in lower case outside the zone"),
+    (224, "not a domain name in lower case outside the zone, or longer than 96 characters"),
     (225, "the domain is already mapped to this name"),
     (226, "the domain is not mapped to this name"),
     (227, "a name maps at most 4 domains; unmap one first"),
