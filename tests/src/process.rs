@@ -129,6 +129,12 @@ impl Process {
         Ok(rustix::process::kill_process(pid, signal)?)
     }
 
+    /// SIGKILL, and waits until its locks and ports are free.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::Kill)?;
+        self.wait(Duration::from_secs(10)).await.map(drop)
+    }
+
     /// Waits for the end.
     pub async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let waited = tokio::time::timeout(deadline, self.child.wait()).await;

@@ -41,7 +41,7 @@ async fn the_client_comes_back_from_everything_with_its_certificate() -> Result<
     let (_, key) = world.funded_key("publisher").await?;
     world.register_name(&key, "mynode").await?;
     let http = ["http", &target, "--name", "mynode"];
-    let first = publish(&world, &key, "first", "state", &http).await?;
+    let mut first = publish(&world, &key, "first", "state", &http).await?;
     let visitor = world.visitor().await?;
     World::wait_for("the page", Duration::from_secs(15), || arrives(&visitor)).await?;
     let chain = world.dir().join("state/certs").join(HOST).join("chain.pem");
@@ -54,7 +54,7 @@ async fn the_client_comes_back_from_everything_with_its_certificate() -> Result<
     ensure!(refused.code == 1 && refused.stderr.contains("another tunnler uses"), "{refused:?}");
 
     // Killed: back within ten seconds, without another order.
-    first.signal(Signal::Kill)?;
+    first.kill().await?;
     let begun = Instant::now();
     let again = publish(&world, &key, "again", "state", &http).await?;
     World::wait_for("the page again", Duration::from_secs(10), || arrives(&visitor)).await?;
@@ -66,11 +66,11 @@ async fn the_client_comes_back_from_everything_with_its_certificate() -> Result<
 
     // Without a ledger it starts from what it knows.
     let kept = world.dir().join("state/chain/chain.projection");
-    let settled = publish(&world, &key, "settled", "state", &http).await?;
+    let mut settled = publish(&world, &key, "settled", "state", &http).await?;
     World::wait_for("the chain on disk", Duration::from_secs(40), || std::future::ready(kept.exists()))
         .await?;
-    settled.signal(Signal::Kill)?;
-    world.localnet.process.signal(Signal::Kill)?;
+    settled.kill().await?;
+    world.localnet.process.kill().await?;
     let _alone = publish(&world, &key, "alone", "state", &http).await?;
     World::wait_for("the page without a ledger", Duration::from_secs(15), || arrives(&visitor)).await?;
     ensure!(std::fs::read(&chain)? == issued, "another certificate was ordered");
