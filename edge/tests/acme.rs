@@ -46,8 +46,11 @@ struct Ca {
     authority: CertificateAuthority,
 }
 
+/// An address that no outgoing connection takes before its server does: those come from 127.0.0.1.
+const LOOPBACK: &str = "127.0.77.1";
+
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap()
 }
 
 /// What pebble is told to do.
@@ -113,7 +116,7 @@ fn write_api_certificate(root: &Path, chain: &PathBuf, key_file: &PathBuf) {
     let ca_key = KeyPair::generate().unwrap();
     std::fs::write(root, ca.self_signed(&ca_key).unwrap().pem()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let leaf = CertificateParams::new(vec!["localhost".into(), LOOPBACK.into()]).unwrap();
     let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
     std::fs::write(chain, leaf.pem()).unwrap();
     std::fs::write(key_file, key.serialize_pem()).unwrap();
@@ -158,6 +161,8 @@ impl Dns01 for MockDns {
             let host = challenge.host.to_string();
             return Err(NotVisible { host, waited: Duration::ZERO, found: "a test".into() });
         }
+        // A presence replaces what was published before; this server would only add to it.
+        self.withdraw(&challenge.host).await;
         let host = format!("_acme-challenge.{}.", challenge.host);
         for value in challenge.values.iter().filter(|_| self.refuse == Refuse::Nothing) {
             self.post("/set-txt", serde_json::json!({ "host": host, "value": value })).await;

@@ -81,13 +81,15 @@ impl Drop for Unbound {
 
 /// Unbound with the zone as a stub and one trust anchor.
 fn unbound(dir: &Path, zone: SocketAddr, anchor: &str) -> (Unbound, SocketAddr) {
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Not 127.0.0.1: a client's socket there could get the same port first and talk to itself.
+    let free = UdpSocket::bind("127.0.77.1:0").unwrap().local_addr().unwrap();
     let config = format!(
-        "server:\n interface: 127.0.0.1@{port}\n do-daemonize: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n \
+        "server:\n interface: {address}@{port}\n do-daemonize: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n \
          directory: \"{dir}\"\n use-syslog: no\n max-udp-size: 4096\n logfile: \"\"\n do-ip6: no\n do-not-query-localhost: no\n \
          module-config: \"validator iterator\"\n trust-anchor: \"{anchor}\"\n num-threads: 1\n\
          remote-control:\n control-enable: no\n\
          stub-zone:\n name: \"{zone_name}\"\n stub-addr: {ip}@{stub}\n",
+        address = free.ip(),
         port = free.port(),
         dir = dir.display(),
         zone_name = fixture::ZONE,
