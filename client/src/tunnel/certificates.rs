@@ -64,14 +64,14 @@ impl Keeping {
     pub(super) async fn run(self, overview: watch::Sender<Vec<CertificateStatus>>) {
         loop {
             let Err(error) = self.keep(&overview).await;
+            self.warn(&error);
             if matches!(error, AcmeError::AccountGone) {
                 let forgotten = self.state.store().inner(ACCOUNT).map_err(AcmeError::from);
                 if let Err(error) = forgotten.and_then(|store| Account::forget(&store)) {
                     self.warn(&error);
                 }
-                continue;
             }
-            self.warn(&error);
+            // Also then: a CA that forgets every account at once would otherwise be asked for new ones without end.
             tokio::time::sleep(PAUSE).await;
         }
     }
