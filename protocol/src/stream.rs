@@ -47,8 +47,8 @@ pub enum StreamHeaderError {
     /// Not PROXY protocol v2, or longer than [`MAX_LEN`].
     #[error("not a PROXY protocol v2 header of at most 1024 bytes")]
     NotAHeader,
-    /// A required TLV is missing, or one has an impossible value.
-    #[error("stream header with a missing or malformed TLV")]
+    /// A required TLV is missing, one comes twice, or one has an impossible value.
+    #[error("stream header with a missing, repeated or malformed TLV")]
     Tlv,
 }
 
@@ -76,6 +76,16 @@ impl StreamHeader {
             builder = builder.write_tlv(TLV_FORWARDER, forwarder.as_bytes()).expect("short");
         }
         builder.build().expect("a stream header is far below 64 KiB")
+    }
+
+    /// What an upstream that speaks PROXY protocol v2 is told: both addresses, nothing of this network.
+    ///
+    /// # Panics
+    /// Never: an address pair always fits.
+    pub fn announcement(&self) -> Vec<u8> {
+        let addresses = same_family(self.visitor, self.ingress);
+        let builder = Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Stream, addresses);
+        builder.build().expect("an address pair is short")
     }
 
     /// Reads a header from the beginning of `bytes`; returns it with its length.
@@ -111,12 +121,12 @@ impl StreamHeader {
             let tlv = tlv.map_err(|_| StreamHeaderError::Tlv)?;
             let value = tlv.value.as_ref();
             match tlv.kind {
-                k if k == u8::from(Type::Authority) => host = Some(parse(value)?),
-                TLV_SERVICE => service = Some(parse(value)?),
-                TLV_KIND => kind = Some(parse_kind(value)?),
+                k if k == u8::from(Type::Authority) => once(&mut host, parse(value)?)?,
+                TLV_SERVICE => once(&mut service, parse(value)?)?,
+                TLV_KIND => once(&mut kind, parse_kind(value)?)?,
                 TLV_FORWARDER => {
                     let key = value.try_into().map_err(|_| StreamHeaderError::Tlv)?;
-                    forwarder = Some(Address::from_bytes(key).map_err(|_| StreamHeaderError::Tlv)?);
+                    once(&mut forwarder, Address::from_bytes(key).map_err(|_| StreamHeaderError::Tlv)?)?;
                 }
                 _ => {}
             }
@@ -124,6 +134,14 @@ impl StreamHeader {
         let service = service.ok_or(StreamHeaderError::Tlv)?;
         let kind = kind.ok_or(StreamHeaderError::Tlv)?;
         Ok((Self { visitor, ingress, host, service, kind, forwarder }, header.len()))
+    }
+}
+
+/// A TLV that comes twice means two things: neither is believed.
+fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), StreamHeaderError> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(StreamHeaderError::Tlv),
     }
 }
 

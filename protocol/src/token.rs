@@ -43,6 +43,26 @@ pub struct Claims {
     /// The relay's challenge, verbatim. Absent only in the older bearer way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<String>,
+    /// As what `sub` logs in; absent for clients.
+    #[serde(default, skip_serializing_if = "Role::is_client")]
+    pub role: Role,
+}
+
+/// As what a key logs in. Signed, because it decides which side opens streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Serves visitors, which the relay hands to it.
+    #[default]
+    Client,
+    /// A registered relay that hands visitors of this relay's clients to it (DESIGN §9).
+    Forwarder,
+}
+
+impl Role {
+    fn is_client(&self) -> bool {
+        *self == Self::Client
+    }
 }
 
 /// What a verifier demands of a token.

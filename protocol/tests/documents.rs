@@ -67,6 +67,7 @@ fn a_login_token_is_not_a_presence() {
         services: vec![],
         exp: UnixSeconds(NOW.seconds().0 + 60),
         challenge: None,
+        role: Default::default(),
     };
     assert!(matches!(Presence::verify(&token.sign(&key()), NOW), Err(PresenceError::Jws(_))));
 }
@@ -125,6 +126,23 @@ proptest! {
         let length = bytes.len();
         bytes.extend(tail);
         prop_assert_eq!(StreamHeader::decode(&bytes), Ok((header, length)));
+    }
+
+    #[test]
+    fn a_tlv_that_comes_twice_is_refused(header in header(), which in 0_usize..4) {
+        let mut bytes = header.encode();
+        let fixed = if header.visitor.is_ipv4() { 16 + 12 } else { 16 + 36 };
+        let mut tlvs = Vec::new();
+        let mut at = fixed;
+        while at < bytes.len() {
+            let len = 3 + usize::from(u16::from_be_bytes([bytes[at + 1], bytes[at + 2]]));
+            tlvs.push(bytes[at..at + len].to_vec());
+            at += len;
+        }
+        bytes.extend(&tlvs[which % tlvs.len()]);
+        let len = u16::try_from(bytes.len() - 16).unwrap();
+        bytes[14..16].copy_from_slice(&len.to_be_bytes());
+        prop_assert_eq!(StreamHeader::decode(&bytes), Err(StreamHeaderError::Tlv));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tunnler_protocol::address::SecretKey;
-use tunnler_protocol::token::{ChallengeRule, Claims, Expectation, TokenError};
+use tunnler_protocol::token::{ChallengeRule, Claims, Expectation, Role, TokenError};
 use tunnler_protocol::{Address, UnixSeconds};
 
 const V1: &str = "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCIsImtpZCI6IkdDRklSWTY1T1FFN0RGUDVLTE5TMlBGMkxWWk1VWllKWDRPWklFUTM2TjJJUUFOVUI1WFZZT0pSIn0.eyJpc3MiOiJodnltX3R1bm5sZXIiLCJzdWIiOiJHQ0ZJUlk2NU9RRTdERlA1S0xOUzJQRjJMVlpNVVpZSlg0T1pJRVEzNk4ySVFBTlVCNVhWWU9KUiIsImF1ZCI6IkdENlJPSkJZTEtRTU9XM0U3TjRNMllCUFVITVpEN1BMNjVWUkhSTU8yNEJPVlNCVjVIM0JRUlNMIiwiaWF0IjoxNzY3MjI1NjAwLCJzZXJ2aWNlcyI6WyJwaW50aGVvbiJdLCJleHAiOjE3NjcyMjkyMDAsImNoYWxsZW5nZSI6IlkyaGhiR3hsYm1kbExXWnBlR1ZrTFhabFkzUnZjaTB3TURBd01EQXdNREUifQ.-gUaA98gAj35AEZw18qRUYbx-ZxfZVyZVFVsqb0eI9RnmFDCP2-cfCHXb2o0Mrv6-oGIRwW0Ix8i5LI-uOr-Dw";
@@ -63,6 +63,17 @@ fn a_token_for_another_relay_is_refused() {
     assert!(matches!(Claims::verify(V1, other), Err(TokenError::Audience(_))));
 }
 
+#[test]
+fn the_role_is_signed_and_clients_do_not_name_it() {
+    let client = verify(V1, IAT).unwrap();
+    assert_eq!(client.role, Role::Client);
+    let forwarder = Claims { role: Role::Forwarder, services: vec![], ..client };
+    let token = forwarder.sign(&self::client());
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    assert!(String::from_utf8(payload).unwrap().ends_with(r#","role":"forwarder"}"#));
+    assert_eq!(verify(&token, IAT).unwrap(), forwarder);
+}
+
 /// Signs whatever header and payload, as an attacker who owns the key could.
 fn forge(header: &str, payload: &str) -> String {
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
@@ -101,6 +112,8 @@ fn misspelt_and_hostile_tokens_are_refused() {
         payload.replace(r#"["web"]"#, r#""web""#),
         payload.replace(r#"["web"]"#, r#"["We b"]"#),
         payload.replace(CHALLENGE, "x"),
+        payload.replace(r#""exp":"#, r#""role":"admin","exp":"#),
+        payload.replace(r#""exp":"#, r#""role":"forwarder","role":"client","exp":"#),
         payload.replace(&format!("{}", IAT + 60), &format!("{IAT}")),
     ];
     for bad in payloads {

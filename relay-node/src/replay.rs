@@ -53,6 +53,7 @@ mod tests {
             services: vec![],
             exp: UnixSeconds(exp),
             challenge: Some(challenge.into()),
+            role: Default::default(),
         }
     }
 

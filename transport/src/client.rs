@@ -10,18 +10,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::RootCertStore;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tunnler_protocol::control::{AcmeValue, AuthFailed, AuthOk, Closing, Limits};
 use tunnler_protocol::instance::{InstanceId, SessionId};
 use tunnler_protocol::presence::Presence;
 use tunnler_protocol::stream::StreamHeader;
+use tunnler_protocol::token::Role;
 use tunnler_protocol::{Address, HostName, SecretKey, ServiceName, UnixMillis, UnixSeconds};
 
 pub use self::control::{SessionControl, SessionEnded, SessionEvents};
 pub use self::streams::IncomingStreams;
 use crate::driver;
 use crate::link::LinkConfig;
+use crate::opener::StreamOpener;
 use crate::relay::HANDSHAKE_DEADLINE;
 use crate::stream::SessionStream;
 use crate::unread::{MemoryBudget, Opener, UnreadLimits};
@@ -74,6 +77,18 @@ pub struct ClientSession {
     /// Visitors.
     pub streams: IncomingStreams,
     /// What the relay says.
+    pub events: SessionEvents,
+}
+
+/// A session through which a relay hands visitors to another one. It lives until it is lost, closed, or every
+/// [`SessionControl`] of it is dropped. `events` must be read.
+#[derive(Debug)]
+pub struct ForwarderSession {
+    /// Opens visitors' streams.
+    pub opener: StreamOpener,
+    /// Closes the session; cheap to clone.
+    pub control: SessionControl,
+    /// What the other relay says.
     pub events: SessionEvents,
 }
 
@@ -169,7 +184,46 @@ pub async fn connect(
     login: Login,
     options: &ConnectOptions,
 ) -> Result<ClientSession, ConnectError> {
-    let attempt = handshake::log_in(target, &login, options.roots.clone());
+    let attached = attach(target, login, Role::Client, options).await?;
+    Ok(ClientSession {
+        auth_ok: attached.auth_ok,
+        control: attached.control,
+        streams: IncomingStreams::new(attached.accepted.expect("the relay opens")),
+        events: attached.events,
+    })
+}
+
+/// Connects one relay to another, to hand visitors to it: the same handshake, but here the side that dials opens
+/// streams. `key` is the dialling relay's; the other refuses it unless the chain knows it as active.
+///
+/// # Panics
+/// Without a process-wide rustls provider.
+pub async fn connect_forwarder(
+    target: &RelayTarget,
+    key: SecretKey,
+    options: &ConnectOptions,
+) -> Result<ForwarderSession, ConnectError> {
+    let (instance, session) = (InstanceId(rand::random()), SessionId(rand::random()));
+    let login = Login { key, instance, session, services: vec![], presence: None };
+    let attached = attach(target, login, Role::Forwarder, options).await?;
+    Ok(ForwarderSession { opener: attached.opener, control: attached.control, events: attached.events })
+}
+
+struct Attached {
+    auth_ok: AuthOk,
+    control: SessionControl,
+    events: SessionEvents,
+    opener: StreamOpener,
+    accepted: Option<mpsc::Receiver<SessionStream>>,
+}
+
+async fn attach(
+    target: &RelayTarget,
+    login: Login,
+    role: Role,
+    options: &ConnectOptions,
+) -> Result<Attached, ConnectError> {
+    let attempt = handshake::log_in(target, &login, role, options.roots.clone());
     let accepted =
         timeout(HANDSHAKE_DEADLINE, attempt).await.map_err(|_| ConnectError::Timeout(target.relay))??;
     let config = LinkConfig {
@@ -177,19 +231,19 @@ pub async fn connect(
         unread: UnreadLimits::default(),
         budget: options.budget.clone(),
     };
-    let (ends, driver) = driver::start(accepted.websocket, Opener::Them { at_most: 0 }, &config);
-    let identity = handshake::Identity { relay: target.relay, exporter: accepted.exporter, login };
+    let opener = match role {
+        Role::Client => Opener::Them { at_most: 0 },
+        Role::Forwarder => Opener::Us,
+    };
+    let (ends, driver) = driver::start(accepted.websocket, opener, &config);
+    let identity = handshake::Identity { relay: target.relay, exporter: accepted.exporter, login, role };
+    let opener = StreamOpener::new(ends.link.clone(), ends.opens);
     let (control, events, conversation) =
         control::start(ends.link.clone(), ends.texts_out, ends.texts_in, identity);
     // Both end with the connection: the conversation when the driver drops its queue.
     let task = tokio::spawn(async move { tokio::join!(driver, conversation) });
-    let task = Arc::new(AbortOnDropHandle::new(task));
-    Ok(ClientSession {
-        auth_ok: accepted.auth_ok,
-        control: control.owning(task),
-        streams: IncomingStreams::new(ends.accepted.expect("the relay opens")),
-        events,
-    })
+    let control = control.owning(Arc::new(AbortOnDropHandle::new(task)));
+    Ok(Attached { auth_ok: accepted.auth_ok, control, events, opener, accepted: ends.accepted })
 }
 
 /// More streams than this a relay does not get, whatever it grants itself.

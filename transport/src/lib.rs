@@ -10,6 +10,7 @@ pub mod client;
 mod driver;
 mod frames;
 pub mod link;
+mod opener;
 pub mod relay;
 pub mod splice;
 mod stream;
@@ -19,10 +20,11 @@ mod wire;
 
 pub use buffer::BufferPool;
 pub use client::{
-    ClientSession, ConnectError, ConnectOptions, IncomingStream, IncomingStreams, Login, RelayTarget,
-    SessionControl, SessionEnded, SessionEvent, SessionEvents, connect,
+    ClientSession, ConnectError, ConnectOptions, ForwarderSession, IncomingStream, IncomingStreams, Login,
+    RelayTarget, SessionControl, SessionEnded, SessionEvent, SessionEvents, connect, connect_forwarder,
 };
 pub use frames::Violation;
+pub use opener::{OpenError, StreamOpener};
 pub use splice::{Abort, Direction, SpliceContext, SpliceEnd, Spliced, Tap, splice};
 pub use stream::SessionStream;
 pub use unread::{MemoryBudget, UnreadLimits};

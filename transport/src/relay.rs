@@ -12,8 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::{SinkExt, StreamExt};
 use serde_json::value::RawValue;
-use tokio::io::AsyncWriteExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -26,16 +25,17 @@ use tunnler_protocol::control::{
 use tunnler_protocol::stream::StreamHeader;
 use tunnler_protocol::{Address, SecretKey};
 
-use crate::driver::{self, OpenRequest};
+use crate::client::IncomingStreams;
+use crate::driver;
 use crate::link::{CloseRequest, End, Link, LinkConfig};
+pub use crate::opener::OpenError;
+use crate::opener::StreamOpener;
 use crate::stream::SessionStream;
 use crate::unread::Opener;
 use crate::wire::{Heard, Transport, websocket_config};
 
 /// How long a login may take.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a visitor waits for a free stream.
-pub const OPEN_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the last words of a refused login may take.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -157,17 +157,37 @@ impl<S: Transport> PendingLogin<S> {
     /// Accepts. Nothing is sent and nobody is driven until [`AcceptedLogin::begin`], so that the session can be put
     /// where visitors find it before the client hears that it is there.
     pub fn accept(self, client: Address, config: &LinkConfig) -> (RelaySession, AcceptedLogin) {
-        let (ends, driver) = driver::start(self.websocket, Opener::Us, config);
-        let task = Arc::<OnceLock<AbortOnDropHandle<End>>>::default();
+        let (session, accepted, _) = self.set_up(client, Opener::Us, config);
+        (session, accepted)
+    }
+
+    /// Accepts a relay that hands visitors to this one: here the other side opens streams, at most `config.streams`,
+    /// and [`RelaySession::open`] opens none.
+    pub fn accept_forwarder(
+        self,
+        forwarder: Address,
+        config: &LinkConfig,
+    ) -> (RelaySession, AcceptedLogin, IncomingStreams) {
+        let (session, login, accepted) = self.set_up(forwarder, Opener::Them { at_most: 0 }, config);
+        (session, login, IncomingStreams::new(accepted.expect("the forwarder opens")))
+    }
+
+    fn set_up(
+        self,
+        client: Address,
+        opener: Opener,
+        config: &LinkConfig,
+    ) -> (RelaySession, AcceptedLogin, Option<mpsc::Receiver<SessionStream>>) {
+        let (ends, driver) = driver::start(self.websocket, opener, config);
         let session = RelaySession {
             client,
+            opener: StreamOpener::new(ends.link.clone(), ends.opens),
             link: ends.link,
-            opens: ends.opens,
             texts: ends.texts_out,
-            task: task.clone(),
+            task: Arc::default(),
         };
         let control = RelayControl { texts: ends.texts_in, challenger: self.challenger };
-        (session.clone(), AcceptedLogin { session, control, driver: Box::pin(driver) })
+        (session.clone(), AcceptedLogin { session, control, driver: Box::pin(driver) }, ends.accepted)
     }
 }
 
@@ -201,7 +221,7 @@ impl AcceptedLogin {
 pub struct RelaySession {
     client: Address,
     link: Arc<Link>,
-    opens: mpsc::Sender<OpenRequest>,
+    opener: StreamOpener,
     texts: mpsc::Sender<String>,
     task: Arc<OnceLock<AbortOnDropHandle<End>>>,
 }
@@ -221,17 +241,6 @@ impl RelayControl {
     }
 }
 
-/// Why a visitor gets no stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// All streams of the connection are in use: other visitors must leave first.
-    #[error("every stream of the session is in use")]
-    Full,
-    /// The session is over: try another.
-    #[error("the session is over")]
-    Ended,
-}
-
 impl RelaySession {
     /// Whose session it is.
     pub fn client(&self) -> Address {
@@ -240,18 +249,7 @@ impl RelaySession {
 
     /// Opens a stream for a visitor and sends its header. Waits up to 2 s for a free one.
     pub async fn open(&self, header: &StreamHeader) -> Result<SessionStream, OpenError> {
-        let permit = match timeout(OPEN_DEADLINE, self.link.permits.acquire()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err(OpenError::Ended),
-            Err(_) => return Err(OpenError::Full),
-        };
-        let (reply, stream) = oneshot::channel();
-        self.opens.send(reply).await.map_err(|_| OpenError::Ended)?;
-        // From here on the driver gives it back, when yamux has forgotten the stream.
-        permit.forget();
-        let mut stream = stream.await.map_err(|_| OpenError::Ended)?;
-        stream.write_all(&header.encode()).await.map_err(|_| OpenError::Ended)?;
-        Ok(stream)
+        self.opener.open(header).await
     }
 
     /// Visitors' streams open now.

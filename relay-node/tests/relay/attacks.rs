@@ -74,6 +74,7 @@ fn claims(relay: Address, challenge: &AuthChallenge) -> Claims {
         services: vec!["web".parse().unwrap()],
         exp: UnixSeconds(now.0 + 600),
         challenge: Some(challenge.challenge.clone()),
+        role: Default::default(),
     }
 }
 

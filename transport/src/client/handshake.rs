@@ -23,7 +23,8 @@ use tunnler_protocol::control::{
     AuthChallenge, AuthOk, AuthResponse, CONNECT_PATH, SUBPROTOCOL, ToClient, ToRelay,
 };
 use tunnler_protocol::presence::Presence;
-use tunnler_protocol::{Address, UnixSeconds, token};
+use tunnler_protocol::token::{self, Role};
+use tunnler_protocol::{Address, UnixSeconds};
 
 use super::{ConnectError, Login, RelayTarget};
 use crate::tls;
@@ -46,12 +47,14 @@ pub(super) struct Identity {
     pub relay: Address,
     pub exporter: Exporter,
     pub login: Login,
+    pub role: Role,
 }
 
 /// Connects to one of the target's addresses and logs in.
 pub(super) async fn log_in(
     target: &RelayTarget,
     login: &Login,
+    role: Role,
     roots: Option<Arc<RootCertStore>>,
 ) -> Result<Accepted, ConnectError> {
     let relay = target.relay;
@@ -69,7 +72,7 @@ pub(super) async fn log_in(
     let ToClient::AuthChallenge(challenge) = next_message(&mut websocket).await.map_err(protocol)? else {
         return Err(protocol("it does not begin with auth_challenge".into()));
     };
-    let identity = Identity { relay, exporter, login: login.clone() };
+    let identity = Identity { relay, exporter, login: login.clone(), role };
     let answer = identity.answer(&challenge, login.presence.as_ref())?;
     let sent = websocket.send(Message::text(ToRelay::AuthResponse(answer).to_text())).await;
     sent.map_err(|error| protocol(error.to_string()))?;
@@ -110,6 +113,7 @@ impl Identity {
             services: login.services.clone(),
             exp: now.plus(TOKEN_LIFETIME),
             challenge: Some(challenge.challenge.clone()),
+            role: self.role,
         };
         Ok(AuthResponse {
             jwt: claims.sign(&login.key),

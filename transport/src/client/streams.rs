@@ -22,7 +22,7 @@ pub struct IncomingStreams {
 }
 
 impl IncomingStreams {
-    pub(super) fn new(accepted: mpsc::Receiver<SessionStream>) -> Self {
+    pub(crate) fn new(accepted: mpsc::Receiver<SessionStream>) -> Self {
         Self { accepted, reading: FuturesUnordered::new() }
     }
 
