@@ -50,6 +50,8 @@ enum Command {
     Http(commands::http::HttpArguments),
     /// Publish a directory of files
     Serve(commands::http::ServeArguments),
+    /// Publish a local TCP server, at one port on all relays
+    Tcp(commands::tcp::TcpArguments),
     /// Publish what a configuration file says
     Up(commands::up::UpArguments),
     /// Publish a Pintheon node and its stellar.toml, and set the account's home_domain
@@ -157,6 +159,7 @@ async fn run(arguments: Arguments) -> Result<(), ClientError> {
     match arguments.command {
         Command::Http(http) => commands::http::run(&shared, http).await,
         Command::Serve(files) => commands::http::run_files(&shared, files).await,
+        Command::Tcp(tcp) => commands::tcp::run(&shared, tcp).await,
         Command::Up(up) => commands::up::run(&shared, up).await,
         Command::Pintheon(pintheon) => commands::pintheon::run(&shared, pintheon).await,
         Command::Name(command) => commands::name::run(&shared, command).await,

@@ -10,6 +10,7 @@ pub(crate) mod publish;
 pub(crate) mod relays;
 mod sep1;
 pub(crate) mod status;
+pub(crate) mod tcp;
 pub(crate) mod up;
 
 use serde::Serialize;

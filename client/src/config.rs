@@ -13,7 +13,7 @@ use tunnler_protocol::{Address, Label, ServiceName};
 use crate::cli::Shared;
 use crate::error::ClientError;
 use crate::state::StateDir;
-use crate::tunnel::{Service, ServiceBackend, TunnelConfig};
+use crate::tunnel::{Announce, Service, ServiceBackend, TcpUpstream, TunnelConfig};
 
 /// A checked configuration file.
 #[derive(Debug)]
@@ -57,11 +57,23 @@ struct RawRelays {
 struct RawService {
     name: ServiceName,
     #[serde(default)]
+    kind: RawKind,
+    #[serde(default)]
+    proxy_protocol: bool,
+    #[serde(default)]
     route: Vec<RawRoute>,
     target: Option<String>,
     dir: Option<PathBuf>,
     host: Option<String>,
     pin: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawKind {
+    #[default]
+    Http,
+    Tcp,
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,8 +135,14 @@ impl Configuration {
 
 impl RawService {
     fn check(self, base: &Path) -> Result<Service, String> {
+        if self.kind == RawKind::Tcp {
+            return self.check_tcp();
+        }
         let name = self.name;
         let named = |problem: String| format!("service {name}: {problem}");
+        if self.proxy_protocol {
+            return Err(named("proxy_protocol belongs to a service of kind tcp".into()));
+        }
         let rest = backend(base, self.target, self.dir, self.host, self.pin).map_err(named)?;
         let mut site = Site::new(rest);
         for route in self.route {
@@ -137,6 +155,21 @@ impl RawService {
             site = site.route(rule, backend);
         }
         Ok(Service { name, backend: ServiceBackend::Http(Arc::new(site)) })
+    }
+}
+
+impl RawService {
+    fn check_tcp(self) -> Result<Service, String> {
+        let name = self.name;
+        let named = |problem: String| format!("service {name}: {problem}");
+        let web = !self.route.is_empty() || self.dir.is_some() || self.host.is_some() || self.pin.is_some();
+        let Some(target) = self.target.filter(|_| !web) else {
+            return Err(named("a service of kind tcp has a target and no route, dir, host or pin".into()));
+        };
+        let upstream: TcpUpstream =
+            target.parse().map_err(|error| named(format!("target {target:?}: {error}")))?;
+        let announce = if self.proxy_protocol { Announce::ProxyV2 } else { Announce::Nothing };
+        Ok(Service::tcp(name, upstream.announcing(announce)))
     }
 }
 
@@ -223,12 +256,16 @@ dir = "public"
 name = "api"
 target = "https://127.0.0.1:9443"
 pin = "AA:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+[[service]]
+name = "ssh"
+kind = "tcp"
+target = "22"
 "#;
 
     #[test]
     fn a_configuration_is_read() {
         let read = read(GOOD).unwrap();
-        assert_eq!(read.services.len(), 2);
+        assert_eq!(read.services.len(), 3);
         assert!(read.key.unwrap().ends_with("node.key"));
     }
 
@@ -238,6 +275,10 @@ pin = "AA:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
             ("target = \"8080\"", "target = \"80 80\"", "service http: target \"80 80\""),
             ("target = \"8080\"", "", "needs either target or dir"),
             ("dir = \"public\"", "dir = \"private\"", "is not a directory"),
+            ("target = \"22\"", "dir = \"public\"", "service ssh: a service of kind tcp has a target"),
+            ("target = \"22\"", "target = \"a b:22\"", "service ssh: target"),
+            ("kind = \"tcp\"", "kind = \"udp\"", "udp"),
+            ("target = \"8080\"", "target = \"8080\"\nproxy_protocol = true", "belongs to a service of kind tcp"),
             ("path = \"/files\"", "path = \"files\"", "does not begin with /"),
             ("name = \"api\"", "name = \"http\"", "the same name"),
             ("pin = \"AA:", "pin = \"", "fingerprint"),

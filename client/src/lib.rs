@@ -38,4 +38,4 @@ pub mod tunnel;
 pub use error::ClientError;
 pub use state::StateDir;
 pub use status::{RelayStatus, Status};
-pub use tunnel::{Service, Tunnel, TunnelConfig, TunnelEvent};
+pub use tunnel::{Announce, Service, TcpUpstream, Tunnel, TunnelConfig, TunnelEvent};

@@ -20,6 +20,8 @@ pub struct Status {
     pub state: State,
     /// Public URLs, first the main one.
     pub urls: Vec<String>,
+    /// Whether visitors are served at all of them: a relay serves, certificates and ports are there.
+    pub serving: bool,
     /// Relays in use or tried lately.
     pub relays: Vec<RelayStatus>,
     /// Certificates, one per host.

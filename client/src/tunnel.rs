@@ -5,11 +5,14 @@ mod certificates;
 mod clock;
 mod door;
 mod driver;
+mod ports;
 mod presence;
 mod probe;
 mod session;
+mod tcp;
+mod urls;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +40,8 @@ use driver::Driver;
 use presence::Signer;
 
 pub(crate) use probe::round_trip;
+pub use tcp::{Announce, TcpUpstream, TcpUpstreamError};
+use urls::Urls;
 
 /// How long the chain may take to be read at start.
 const CHAIN_PATIENCE: Duration = Duration::from_secs(30);
@@ -82,6 +87,8 @@ pub struct Service {
 pub enum ServiceBackend {
     /// To web servers, by path.
     Http(Arc<Site>),
+    /// To a TCP server, as they are.
+    Tcp(TcpUpstream),
 }
 
 /// What happens to a tunnel.
@@ -185,9 +192,22 @@ impl Service {
         Self { name, backend: ServiceBackend::Http(Arc::new(site)) }
     }
 
+    /// A TCP server under a name of its own.
+    pub fn tcp(name: ServiceName, upstream: TcpUpstream) -> Self {
+        Self { name, backend: ServiceBackend::Tcp(upstream) }
+    }
+
     fn declared(&self) -> wire::Service {
-        let ServiceBackend::Http(_) = self.backend;
-        wire::Service { name: self.name.clone(), kind: ServiceKind::Http, tls: TlsMode::Pass, port: None }
+        wire::Service { name: self.name.clone(), kind: self.backend.kind(), tls: TlsMode::Pass, port: None }
+    }
+}
+
+impl ServiceBackend {
+    fn kind(&self) -> ServiceKind {
+        match self {
+            Self::Http(_) => ServiceKind::Http,
+            Self::Tcp(_) => ServiceKind::Tcp,
+        }
     }
 }
 
@@ -209,16 +229,20 @@ impl Tunnel {
         let certificates = Arc::new(Certificates::default());
         let declared: Vec<wire::Service> = config.services.iter().map(Service::declared).collect();
         let names = config.labels.iter().cloned().map(PublicName::Label).collect();
-        let signer = Arc::new(Signer::new(config.key.clone(), config.state.clone(), names, declared));
+        let signer =
+            Arc::new(Signer::new(config.key.clone(), config.state.clone(), names, declared.clone()));
         let zone = directory.zone.zone.clone();
         let tls = TlsEnd::new(certificates.clone());
         let door = Arc::new(Door::new(zone, config.services_by_name(), tls, stop.clone()));
-        let urls: Vec<String> = hosts.iter().map(|host| url(host, config.network.ingress_port)).collect();
+        let has_http = declared.iter().any(|service| service.kind == ServiceKind::Http);
+        let urls =
+            Urls { hosts: hosts.clone(), ingress_port: config.network.ingress_port, services: declared };
         let status = watch::Sender::new(Status {
             address: config.key.address(),
             network: config.network.name.clone(),
             state: State::Connecting,
-            urls,
+            urls: urls.with(&BTreeMap::new()),
+            serving: false,
             relays: Vec::new(),
             certificates: Vec::new(),
             visitors: 0,
@@ -229,13 +253,15 @@ impl Tunnel {
         let keeping = certificates::Keeping {
             network: config.network.clone(),
             state: config.state.clone(),
-            hosts,
+            // Raw TCP needs no certificate.
+            hosts: if has_http { hosts } else { Vec::new() },
             signer: signer.clone(),
             chain: chain.handle(),
             certificates: certificates.clone(),
             events: events.clone(),
         };
-        let driver = Driver::new(&config, chain, signer, door.clone(), certificates, events.clone(), status);
+        let driver =
+            Driver::new(&config, chain, signer, door.clone(), certificates, urls, events.clone(), status);
         let driver = tokio::spawn(driver.run(keeping, stop.clone()));
         Ok(Self { status: followed, events, stop, door, driver })
     }
@@ -274,13 +300,10 @@ impl Tunnel {
         }
     }
 
-    /// Waits until a relay serves and every host has a certificate; returns the URLs.
+    /// Waits until a relay serves, every host has its certificate and every TCP service its port; returns the URLs.
     pub async fn wait_serving(&self) -> Result<Vec<String>, ClientError> {
         let mut status = self.status.clone();
-        let serving = status.wait_for(|status| {
-            let certified = status.certificates.iter().all(|certificate| certificate.not_after > 0);
-            status.state == State::Connected && certified && !status.certificates.is_empty()
-        });
+        let serving = status.wait_for(|status| status.serving);
         let serving = serving.await.map_err(|_| ClientError::Stopped("its task ended".into()))?;
         Ok(serving.urls.clone())
     }
@@ -299,6 +322,11 @@ impl Drop for Tunnel {
 }
 
 impl TunnelConfig {
+    fn tcp_services(&self) -> impl Iterator<Item = &ServiceName> {
+        let tcp = self.services.iter().filter(|service| service.backend.kind() == ServiceKind::Tcp);
+        tcp.map(|service| &service.name)
+    }
+
     fn services_by_name(&self) -> Vec<(ServiceName, ServiceBackend)> {
         self.services.iter().map(|service| (service.name.clone(), service.backend.clone())).collect()
     }
@@ -347,10 +375,6 @@ pub(crate) fn check_name(label: &Label, mine: Address, directory: &Directory) ->
         return Err(ClientError::NotOurs { label, target: record.target, mine });
     }
     Ok(())
-}
-
-fn url(host: &HostName, port: u16) -> String {
-    if port == 443 { format!("https://{host}") } else { format!("https://{host}:{port}") }
 }
 
 fn no_relay(status: &Status, waited: Duration) -> ClientError {

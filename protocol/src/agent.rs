@@ -33,8 +33,8 @@ const SELF_VISIT: Duration = Duration::from_secs(60);
 const FIRST_SELF_VISIT: Duration = Duration::from_secs(20);
 /// Visits in a row that a relay may swallow.
 const SWALLOWED: u32 = 2;
-/// How long a relay that swallows visitors is left alone.
-const SWALLOWER_REST: Duration = Duration::from_secs(1800);
+/// How long a relay that swallows visitors, or cannot carry a service, is left alone.
+const USELESS_REST: Duration = Duration::from_secs(1800);
 /// A session that lasted so long shows that the relay is reachable in principle.
 const SETTLED: Duration = Duration::from_secs(10);
 /// A session that lasted so long clears the relay of earlier failures.
@@ -112,6 +112,7 @@ impl Agent {
             Event::Lost(relay, loss) => self.lost(now, relay, loss),
             Event::Draining(relay, deadline) => self.retire(relay, deadline),
             Event::Stale(_) => self.published = None,
+            Event::Unsuitable(relay) => self.leave(now, relay),
             Event::Visited(relay, visit) => self.visited(now, relay, visit),
             Event::NetworkChanged => {
                 for learnt in self.experience.values_mut() {
@@ -311,7 +312,15 @@ impl Agent {
             Visit::Swallowed => *swallowed += 1,
         }
         if *swallowed >= SWALLOWED {
-            self.experience.entry(relay).or_default().trouble.failed_for(now, SWALLOWER_REST);
+            self.leave(now, relay);
+        }
+    }
+
+    /// Moves away from a relay that is of no use although it answers.
+    fn leave(&mut self, now: Instant, relay: Address) {
+        let serves = |slot: &Slot| matches!(slot.phase, Phase::Serving { .. });
+        if self.slots.get(&relay).is_some_and(serves) {
+            self.experience.entry(relay).or_default().trouble.failed_for(now, USELESS_REST);
             self.retire(relay, now + GRACE);
         }
     }

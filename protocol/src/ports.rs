@@ -1,9 +1,13 @@
-//! Ports of TCP services: candidates that every party computes alike (DESIGN §9).
+//! Ports of TCP services: candidates that every party computes alike, and how a client settles on one (DESIGN §9).
 
 use sha2::{Digest, Sha256};
 
 use crate::address::Address;
 use crate::name::ServiceName;
+
+mod agreement;
+
+pub use agreement::Agreement;
 
 /// First port of the range that relays open for TCP services.
 pub const FIRST: u16 = 20_000;

@@ -1,4 +1,4 @@
-//! Where visitors come in: a stream of a relay's session becomes a TLS visitor of a declared service, or is refused.
+//! Where visitors come in: a stream of a relay's session becomes a visitor of a declared service, or is refused.
 //!
 //! The relay's word is not taken for where a visitor goes: the host it named in TLS decides, and the relay's header
 //! must agree.
@@ -8,22 +8,25 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
-use tunnler_edge::Site;
 use tunnler_edge::proxy::{self, ServeError, Visitor};
 use tunnler_edge::tls::{HandshakeError, TlsEnd};
 use tunnler_protocol::name::Zone;
 use tunnler_protocol::presence::ServiceKind;
 use tunnler_protocol::{Host, HostName, ServiceName};
-use tunnler_transport::IncomingStream;
+use tunnler_transport::{BufferPool, IncomingStream, SpliceContext};
 
 use super::ServiceBackend;
+
+/// Copy buffers that are kept for later visitors of TCP services.
+const BUFFERS: usize = 64;
 
 /// Admits visitors of all sessions.
 #[derive(Debug)]
 pub(super) struct Door {
     zone: Zone,
-    services: Vec<(ServiceName, ArcSwap<Site>)>,
+    services: Vec<(ServiceName, ArcSwap<ServiceBackend>)>,
     tls: TlsEnd,
+    buffers: Arc<BufferPool>,
     stop: CancellationToken,
     open: AtomicUsize,
     total: AtomicU64,
@@ -34,12 +37,16 @@ pub(super) struct Door {
 pub(super) enum Refused {
     #[error("the relay announced {0}, which is not declared")]
     Undeclared(ServiceName),
+    #[error("the relay announced {0} as another kind of service")]
+    OtherKind(ServiceName),
     #[error("the visitor asks for {host}, the relay announced service {announced}")]
     Contradiction { host: HostName, announced: ServiceName },
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error("TCP service {0}: {1}")]
+    Tcp(ServiceName, std::io::Error),
 }
 
 impl Door {
@@ -49,15 +56,15 @@ impl Door {
         tls: TlsEnd,
         stop: CancellationToken,
     ) -> Self {
-        let sites = services.into_iter().map(|(name, ServiceBackend::Http(site))| (name, ArcSwap::new(site)));
-        let services = sites.collect();
-        Self { zone, services, tls, stop, open: AtomicUsize::new(0), total: AtomicU64::new(0) }
+        let services = services.into_iter();
+        let services = services.map(|(name, backend)| (name, ArcSwap::from_pointee(backend))).collect();
+        Self { zone, services, tls, buffers: BufferPool::new(BUFFERS), stop, open: AtomicUsize::new(0), total: AtomicU64::new(0) }
     }
 
     /// New visitors' connections of `service` go to another backend; present ones keep theirs.
-    pub(super) fn replace(&self, service: &ServiceName, ServiceBackend::Http(site): ServiceBackend) {
+    pub(super) fn replace(&self, service: &ServiceName, backend: ServiceBackend) {
         if let Some((_, current)) = self.services.iter().find(|(name, _)| name == service) {
-            current.store(site);
+            current.store(Arc::new(backend));
         }
     }
 
@@ -76,17 +83,27 @@ impl Door {
     }
 
     async fn serve(&self, stream: IncomingStream) -> Result<(), Refused> {
-        let header = stream.header;
-        let declared = self.services.iter().find(|(name, _)| *name == header.service);
-        let Some((name, site)) = declared.filter(|_| header.kind == ServiceKind::Http) else {
-            return Err(Refused::Undeclared(header.service));
+        let declared = self.services.iter().find(|(name, _)| *name == stream.header.service);
+        let Some((name, backend)) = declared else {
+            return Err(Refused::Undeclared(stream.header.service));
         };
+        let site = match (&**backend.load(), stream.header.kind) {
+            (ServiceBackend::Http(site), ServiceKind::Http) => site.clone(),
+            (ServiceBackend::Tcp(upstream), ServiceKind::Tcp) => {
+                let upstream = upstream.clone();
+                let context = SpliceContext { buffers: self.buffers.clone(), tap: None };
+                let served = upstream.serve(stream, &context).await;
+                return served.map_err(|error| Refused::Tcp(name.clone(), error));
+            }
+            _ => return Err(Refused::OtherKind(stream.header.service)),
+        };
+        let header = stream.header;
         let visitor = self.tls.accept(stream.io).await?;
         if self.asked_for(&visitor.host) != Some(name) {
             return Err(Refused::Contradiction { host: visitor.host, announced: header.service });
         }
         let seen = Visitor { address: header.visitor, host: visitor.host, protocol: visitor.protocol };
-        Ok(proxy::serve(visitor.stream, seen, site.load_full(), self.stop.clone()).await?)
+        Ok(proxy::serve(visitor.stream, seen, site, self.stop.clone()).await?)
     }
 
     /// The service that a host name stands for.

@@ -20,8 +20,10 @@ use tunnler_transport::{ConnectOptions, Login, MemoryBudget, RelayTarget, Sessio
 use super::certificates::{Keeping, Overview};
 use super::clock::Clock;
 use super::door::Door;
+use super::ports::Ports;
 use super::presence::{self, Signer};
 use super::session::{self, Report};
+use super::urls::Urls;
 use super::{TunnelConfig, TunnelEvent, check_name, probe};
 use crate::state::StateDir;
 use crate::status::{RelayStatus, Status};
@@ -41,6 +43,8 @@ pub(super) struct Driver {
     signer: Arc<Signer>,
     door: Arc<Door>,
     certificates: Arc<Certificates>,
+    ports: Ports,
+    urls: Urls,
     events: broadcast::Sender<TunnelEvent>,
     status: watch::Sender<Status>,
     session: SessionId,
@@ -68,6 +72,7 @@ impl Driver {
         signer: Arc<Signer>,
         door: Arc<Door>,
         certificates: Arc<Certificates>,
+        urls: Urls,
         events: broadcast::Sender<TunnelEvent>,
         status: watch::Sender<Status>,
     ) -> Self {
@@ -80,6 +85,8 @@ impl Driver {
             signer,
             door,
             certificates,
+            ports: Ports::open(config),
+            urls,
             events,
             status,
             session: SessionId(rand::random()),
@@ -117,6 +124,7 @@ impl Driver {
         self.directory_changed(&mut directories);
         let mut stopping = None;
         loop {
+            self.agree_on_ports();
             self.carry_out();
             self.show(&certificates);
             let now = Instant::now();
@@ -185,6 +193,7 @@ impl Driver {
             Report::Connected(relay, control) => {
                 self.sessions.insert(relay, Held { control, closing: false });
                 self.problems.remove(&relay);
+                self.ports.attached(relay);
                 self.tell(TunnelEvent::RelayConnected { relay });
                 self.agent.handle(now, Event::Connected(relay));
             }
@@ -200,11 +209,13 @@ impl Driver {
                 self.state.raise_sequence(seq);
                 self.agent.handle(now, Event::Stale(relay));
             }
+            Report::Granted(relay, ports) => self.ports.answered(&relay, &ports),
             Report::Draining(relay, deadline) => {
                 let left = deadline.since(unix_now());
                 self.agent.handle(now, Event::Draining(relay, now + left));
             }
             Report::Lost(relay, loss, problem) => {
+                self.ports.detached(&relay);
                 let asked = self.sessions.remove(&relay).is_some_and(|held| held.closing);
                 let loss = if asked && loss != Loss::Superseded { Loss::Asked } else { loss };
                 if !asked {
@@ -221,6 +232,27 @@ impl Driver {
                 self.agent.handle(now, Event::Visited(relay, visit));
             }
         }
+    }
+
+    /// Asks relays for the ports of TCP services and leaves those that cannot carry them.
+    fn agree_on_ports(&mut self) {
+        let now = Instant::now();
+        while let Some((relay, wishes)) = self.ports.poll_ask(now) {
+            if let Some(held) = self.sessions.get(&relay) {
+                // A session that takes no message is about to be lost.
+                let _ = held.control.ask_ports(wishes);
+            }
+        }
+        for relay in self.ports.unsuitable() {
+            if self.agent.serving().contains(&relay) {
+                let problem = "it does not grant the port of a TCP service that other relays grant".to_owned();
+                self.problems.insert(relay, problem.clone());
+                self.tell(TunnelEvent::RelayFailed { relay, problem });
+                self.agent.handle(now, Event::Unsuitable(relay));
+            }
+        }
+        self.ports.keep();
+        self.signer.set_ports(self.ports.usable());
     }
 
     fn carry_out(&mut self) {
@@ -353,9 +385,13 @@ impl Driver {
         }
         let certificates = certificates.borrow().clone();
         let certified = certificates.iter().all(|certificate| certificate.not_after > 0);
+        let ports = self.ports.usable();
+        let complete = state == State::Connected && certified && self.urls.is_complete(&ports);
         let changed = self.status.send_if_modified(|status| {
             let mut new = status.clone();
             new.state = state;
+            new.serving = complete;
+            new.urls = self.urls.with(&ports);
             new.relays = relays.into_values().collect();
             new.certificates = certificates;
             (new.visitors, new.visitors_total) = (visitors, visitors_total);
@@ -363,7 +399,7 @@ impl Driver {
             *status = new;
             changed
         });
-        if !self.serving_told && certified && state == State::Connected {
+        if !self.serving_told && complete {
             self.serving_told = true;
             let urls = self.status.borrow().urls.clone();
             self.tell(TunnelEvent::Serving { urls });

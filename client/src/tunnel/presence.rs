@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tunnler_protocol::directory::AcmeIdentity;
 use tunnler_protocol::name::PublicName;
-use tunnler_protocol::presence::{Claims, MAX_LIFETIME, Presence, PresenceError, Service};
+use tunnler_protocol::presence::{Claims, MAX_LIFETIME, Presence, PresenceError, Service, ServiceKind};
 use tunnler_protocol::{Address, HostName, SecretKey, ServiceName, UnixMillis};
 
 use crate::state::{StateDir, StateError};
@@ -20,6 +20,7 @@ pub(super) struct Signer {
     names: Vec<PublicName>,
     services: Vec<Service>,
     proofs: Mutex<Proofs>,
+    ports: Mutex<BTreeMap<ServiceName, u16>>,
     /// Notified when a presence signed now would say something new.
     pub(super) changed: Notify,
 }
@@ -47,7 +48,15 @@ impl Signer {
         names: Vec<PublicName>,
         services: Vec<Service>,
     ) -> Self {
-        Self { key, state, names, services, proofs: Mutex::default(), changed: Notify::new() }
+        Self {
+            key,
+            state,
+            names,
+            services,
+            proofs: Mutex::default(),
+            ports: Mutex::default(),
+            changed: Notify::new(),
+        }
     }
 
     pub(super) fn key(&self) -> &SecretKey {
@@ -69,7 +78,7 @@ impl Signer {
             exp: seq.plus(MAX_LIFETIME).seconds(),
             names: self.names.clone(),
             relays,
-            services: self.services.clone(),
+            services: self.services_with_ports(),
             acme: proofs.accounts.iter().cloned().collect(),
             txt: proofs.values.clone(),
         };
@@ -92,6 +101,24 @@ impl Signer {
         if self.proofs().values.remove(host).is_some() {
             self.changed.notify_one();
         }
+    }
+
+    /// From now on TCP services have these ports.
+    pub(super) fn set_ports(&self, ports: BTreeMap<ServiceName, u16>) {
+        let mut current = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != ports {
+            *current = ports;
+            self.changed.notify_one();
+        }
+    }
+
+    fn services_with_ports(&self) -> Vec<Service> {
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut services = self.services.clone();
+        for service in services.iter_mut().filter(|service| service.kind == ServiceKind::Tcp) {
+            service.port = ports.get(&service.name).copied();
+        }
+        services
     }
 
     fn proofs(&self) -> MutexGuard<'_, Proofs> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tunnler_protocol::agent::{DialFailure, Loss};
-use tunnler_protocol::control::{AuthFailure, CloseCode};
+use tunnler_protocol::control::{AuthFailure, CloseCode, PortGrant};
 use tunnler_protocol::{Address, UnixMillis, UnixSeconds};
 use tunnler_transport::{
     ClientSession, ConnectError, ConnectOptions, Login, RelayTarget, SessionControl, SessionEvent, connect,
@@ -26,6 +26,8 @@ pub(super) enum Report {
     PresenceOk(Address, UnixMillis),
     Stale(Address, UnixMillis),
     Draining(Address, UnixSeconds),
+    /// These ports of TCP services are granted.
+    Granted(Address, Vec<PortGrant>),
     Lost(Address, Loss, String),
     /// From a probe: a measured round trip, or none.
     Measured(Address, Option<Duration>),
@@ -68,6 +70,7 @@ pub(super) async fn run(
                     Some(SessionEvent::PresenceOk(seq)) => Report::PresenceOk(relay, seq),
                     Some(SessionEvent::PresenceStale(seq)) => Report::Stale(relay, seq),
                     Some(SessionEvent::Draining(deadline)) => Report::Draining(relay, deadline),
+                    Some(SessionEvent::Renewed(auth_ok)) => Report::Granted(relay, auth_ok.ports),
                     Some(SessionEvent::Closing(closing)) => {
                         let superseded = closing.code == CloseCode::Superseded;
                         loss = if superseded { Loss::Superseded } else { Loss::Closed };
@@ -78,8 +81,8 @@ pub(super) async fn run(
                         tracing::warn!(%relay, error = refused.error, "relay did not renew the session");
                         continue;
                     }
-                    // Term mode and TCP ports are not asked for.
-                    Some(SessionEvent::AcmeValue(_) | SessionEvent::Limits(_) | SessionEvent::Renewed(_)) => continue,
+                    // Term mode is not asked for.
+                    Some(SessionEvent::AcmeValue(_) | SessionEvent::Limits(_)) => continue,
                     Some(SessionEvent::Lost(why)) => {
                         let _ = reports.send(Report::Lost(relay, loss, why)).await;
                         break;

@@ -36,6 +36,8 @@ pub enum Event {
     Draining(Address, Instant),
     /// The relay knows a newer presence of this instance than it was sent.
     Stale(Address),
+    /// The relay cannot carry a service that other relays in use carry.
+    Unsuitable(Address),
     /// A visit of the own name through this relay.
     Visited(Address, Visit),
     /// An interface changed or the machine slept: what was learnt about reachability is void.
