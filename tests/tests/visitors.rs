@@ -90,7 +90,12 @@ impl Stage {
         let mut visit = Command::new(python()?);
         visit.arg(source_root().join("tests/visitors/visit.py")).arg(part);
         visit.args([&self.ip(), &self.port().to_string(), HOST]).arg(&self.root);
-        let said: serde_json::Value = serde_json::from_str(&run_ok(&mut visit).await?)?;
+        let silence = std::env::var("TUNNLER_SILENCE").unwrap_or("2".into());
+        let visit = visit.arg(&silence).kill_on_drop(true).output();
+        let patience = Duration::from_secs(60 + silence.parse::<u64>().context("TUNNLER_SILENCE")?);
+        let visit = tokio::time::timeout(patience, visit).await??;
+        ensure!(visit.status.success(), "{part}: {}", String::from_utf8_lossy(&visit.stderr));
+        let said: serde_json::Value = serde_json::from_slice(&visit.stdout)?;
         println!("{part}: {said}");
         Ok(said)
     }

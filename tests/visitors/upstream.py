@@ -30,7 +30,8 @@ class Pages(BaseHTTPRequestHandler):
     def do_GET(self):
         path, _, query = self.path.partition("?")
         if path == "/events":
-            return self.events(int(dict(part.split("=") for part in query.split("&")).get("count", "3")))
+            asked = dict(part.split("=") for part in query.split("&"))
+            return self.events(int(asked["count"]), float(asked.get("silence", 0)))
         body = {"/": PAGE, "/protocol": self.headers.get("x-forwarded-proto", "none")}.get(path)
         self.whole(200 if body else 404, body or "no such page")
 
@@ -48,13 +49,15 @@ class Pages(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def events(self, count):
-        """Each event tells when it was written, in seconds since the epoch."""
+    def events(self, count, silence):
+        """Each event tells when it was written, in seconds since the epoch; before the last one is silence."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         for number in range(count):
+            if number == count - 1:
+                time.sleep(silence)
             event = f"id: {number}\ndata: {time.time()}\n\n".encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
             self.wfile.flush()

@@ -1,6 +1,6 @@
-"""Visitors by Python's own libraries: `visit.py PART ADDRESS PORT ZONE-NAME ROOT.pem`.
+"""Visitors by Python's own libraries: `visit.py PART ADDRESS PORT NAME.ZONE ROOT.pem SILENCE`.
 
-PART is websockets, grpc or events. Prints what was measured as one line of JSON; fails loudly otherwise.
+PART is websockets, grpc or events; SILENCE is how long the events pause before the last one, in seconds. Prints what was measured as one line of JSON; fails loudly otherwise.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import ssl
 import sys
 import time
 
-part, address, port, name, root = sys.argv[1:]
+part, address, port, name, root, silence = sys.argv[1:]
 port = int(port)
 
 
@@ -81,7 +81,7 @@ def events():
     raw = socket.create_connection((address, port))
     connection = http.client.HTTPSConnection(name, port, context=trust)
     connection.sock = trust.wrap_socket(raw, server_hostname=name)
-    connection.request("GET", "/events?count=5", headers={"host": f"{name}:{port}", "accept": "text/event-stream"})
+    connection.request("GET", f"/events?count=5&silence={silence}", headers={"host": f"{name}:{port}", "accept": "text/event-stream"})
     answer = connection.getresponse()
     assert answer.status == 200, answer.status
     delays = []
