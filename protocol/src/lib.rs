@@ -23,6 +23,7 @@ pub mod ports;
 pub mod presence;
 pub mod selection;
 pub mod stream;
+pub mod term;
 pub mod time;
 pub mod token;
 

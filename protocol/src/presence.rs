@@ -101,6 +101,25 @@ pub enum TlsMode {
     Term,
 }
 
+/// A text that is not a [`TlsMode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "neither pass (TLS ends at this machine) nor term (TLS ends at the relays, which can read everything)"
+)]
+pub struct TlsModeError;
+
+impl std::str::FromStr for TlsMode {
+    type Err = TlsModeError;
+
+    fn from_str(text: &str) -> Result<Self, TlsModeError> {
+        match text {
+            "pass" => Ok(Self::Pass),
+            "term" => Ok(Self::Term),
+            _ => Err(TlsModeError),
+        }
+    }
+}
+
 /// Why a presence is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PresenceError {
@@ -266,6 +285,7 @@ fn has_duplicate<T: Ord>(items: impl IntoIterator<Item = T>) -> bool {
     items.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-fn is_challenge_value(value: &str) -> bool {
+/// Whether `value` can be a DNS-01 value (RFC 8555, section 8.4).
+pub(crate) fn is_challenge_value(value: &str) -> bool {
     value.len() == TXT_VALUE_LEN && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }

@@ -17,6 +17,7 @@ pub const FIXED_LEN: usize = 16;
 const TLV_SERVICE: u8 = 0xE0;
 const TLV_KIND: u8 = 0xE1;
 const TLV_FORWARDER: u8 = 0xE2;
+const TLV_PLAIN: u8 = 0xE3;
 
 /// One visitor, as the relay announces it to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,20 @@ pub struct StreamHeader {
     pub kind: ServiceKind,
     /// The relay that passed it on, if it is not the one the visitor reached.
     pub forwarder: Option<Address>,
+    /// What follows the header.
+    pub payload: Payload,
+}
+
+/// What a stream carries after its header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Payload {
+    /// What the visitor sends, byte for byte.
+    #[default]
+    Untouched,
+    /// HTTP/1.1 without TLS, which ended at the relay (term mode).
+    Http1,
+    /// HTTP/2 without TLS, which ended at the relay (term mode).
+    Http2,
 }
 
 /// Bytes that are not a stream header.
@@ -74,6 +89,14 @@ impl StreamHeader {
         builder = builder.write_tlv(TLV_KIND, kind).expect("short");
         if let Some(forwarder) = &self.forwarder {
             builder = builder.write_tlv(TLV_FORWARDER, forwarder.as_bytes()).expect("short");
+        }
+        let plain: Option<&[u8]> = match self.payload {
+            Payload::Untouched => None,
+            Payload::Http1 => Some(b"http/1.1"),
+            Payload::Http2 => Some(b"h2"),
+        };
+        if let Some(protocol) = plain {
+            builder = builder.write_tlv(TLV_PLAIN, protocol).expect("short");
         }
         builder.build().expect("a stream header is far below 64 KiB")
     }
@@ -117,6 +140,7 @@ impl StreamHeader {
             _ => return Err(StreamHeaderError::NotAHeader),
         };
         let (mut host, mut service, mut kind, mut forwarder) = (None, None, None, None);
+        let mut payload = None;
         for tlv in header.tlvs() {
             let tlv = tlv.map_err(|_| StreamHeaderError::Tlv)?;
             let value = tlv.value.as_ref();
@@ -128,12 +152,14 @@ impl StreamHeader {
                     let key = value.try_into().map_err(|_| StreamHeaderError::Tlv)?;
                     once(&mut forwarder, Address::from_bytes(key).map_err(|_| StreamHeaderError::Tlv)?)?;
                 }
+                TLV_PLAIN => once(&mut payload, parse_payload(value)?)?,
                 _ => {}
             }
         }
         let service = service.ok_or(StreamHeaderError::Tlv)?;
         let kind = kind.ok_or(StreamHeaderError::Tlv)?;
-        Ok((Self { visitor, ingress, host, service, kind, forwarder }, header.len()))
+        let payload = payload.unwrap_or_default();
+        Ok((Self { visitor, ingress, host, service, kind, forwarder, payload }, header.len()))
     }
 }
 
@@ -142,6 +168,15 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), StreamHeaderError> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(StreamHeaderError::Tlv),
+    }
+}
+
+fn parse_payload(value: &[u8]) -> Result<Payload, StreamHeaderError> {
+    match value {
+        b"http/1.1" => Ok(Payload::Http1),
+        b"h2" => Ok(Payload::Http2),
+        // Of a later version: read as anything else it would be misunderstood.
+        _ => Err(StreamHeaderError::Tlv),
     }
 }
 

@@ -8,7 +8,7 @@ use tunnler_protocol::address::SecretKey;
 use tunnler_protocol::directory::AcmeIdentity;
 use tunnler_protocol::instance::InstanceId;
 use tunnler_protocol::presence::{Claims, Presence, PresenceError, Service, ServiceKind, TlsMode};
-use tunnler_protocol::stream::{MAX_LEN, StreamHeader, StreamHeaderError};
+use tunnler_protocol::stream::{MAX_LEN, Payload, StreamHeader, StreamHeaderError};
 use tunnler_protocol::{UnixMillis, UnixSeconds};
 
 const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
@@ -99,14 +99,16 @@ fn header() -> impl Strategy<Value = StreamHeader> {
         .prop_map(|(a, p, b, q)| (SocketAddr::from((a, p)), SocketAddr::from((b, q))));
     let kind = prop_oneof![Just(ServiceKind::Http), Just(ServiceKind::Tcp), Just(ServiceKind::Udp)];
     let host = proptest::option::of("[a-z]{1,20}\\.[a-z]{1,20}");
-    (prop_oneof![v4, v6], kind, host, "[a-z0-9]{1,63}", proptest::option::of(1u8..)).prop_map(
-        |((visitor, ingress), kind, host, service, forwarder)| StreamHeader {
+    let payload = prop_oneof![Just(Payload::Untouched), Just(Payload::Http1), Just(Payload::Http2)];
+    (prop_oneof![v4, v6], kind, host, "[a-z0-9]{1,63}", proptest::option::of(1u8..), payload).prop_map(
+        |((visitor, ingress), kind, host, service, forwarder, payload)| StreamHeader {
             visitor,
             ingress,
             host: host.map(|host| host.parse().unwrap()),
             service: service.parse().unwrap(),
             kind,
             forwarder: forwarder.map(|seed| SecretKey::from_seed(&[seed; 32]).address()),
+            payload,
         },
     )
 }
@@ -129,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn a_tlv_that_comes_twice_is_refused(header in header(), which in 0_usize..4) {
+    fn a_tlv_that_comes_twice_is_refused(header in header(), which in 0_usize..5) {
         let mut bytes = header.encode();
         let fixed = if header.visitor.is_ipv4() { 16 + 12 } else { 16 + 36 };
         let mut tlvs = Vec::new();

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tunnler_protocol::HostName;
 use tunnler_protocol::presence::{ServiceKind, TlsMode};
-use tunnler_protocol::stream::StreamHeader;
+use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_transport::relay::OpenError;
 use tunnler_transport::{Abort, Direction, SessionStream, SpliceEnd, splice};
 
@@ -135,6 +135,7 @@ async fn pass(
         service: service.name,
         kind: service.kind,
         forwarder: None,
+        payload: Payload::Untouched,
     };
     let mut stream = match session.0.open(&header).await {
         Ok(stream) => stream,

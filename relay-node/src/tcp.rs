@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tunnler_protocol::control::PortGrant;
 use tunnler_protocol::presence::ServiceKind;
-use tunnler_protocol::stream::StreamHeader;
+use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_protocol::{Address, ServiceName};
 use tunnler_transport::Abort;
 
@@ -108,6 +108,7 @@ async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, client: Addr
         service: service.name,
         kind: service.kind,
         forwarder: None,
+        payload: Payload::Untouched,
     };
     match session.0.open(&header).await {
         Ok(stream) => deliver(shared, tcp, stream, &wanted, 0).await,
