@@ -1,4 +1,4 @@
-//! Every kind of answer validated by two independent resolvers: unbound and delv (BIND).
+//! Every kind of answer validated by independent resolvers: unbound, and BIND both as a server and as delv.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -70,47 +70,129 @@ fn cases() -> Vec<(String, RecordType, Expected)> {
     cases.into_iter().map(|(name, wanted, expected)| (full(name), wanted, expected)).collect()
 }
 
-struct Unbound(Child);
+/// A resolver that validates with one trust anchor and asks the served zone for it; it ends with this value.
+struct Resolver {
+    process: Child,
+    address: SocketAddr,
+}
 
-impl Drop for Unbound {
+impl Drop for Resolver {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
-/// Unbound with the zone as a stub and one trust anchor.
-fn unbound(dir: &Path, zone: SocketAddr, anchor: &str) -> (Unbound, SocketAddr) {
-    // Not 127.0.0.1: a client's socket there could get the same port first and talk to itself.
-    let free = UdpSocket::bind("127.0.77.1:0").unwrap().local_addr().unwrap();
-    let config = format!(
-        "server:\n interface: {address}@{port}\n do-daemonize: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n \
-         directory: \"{dir}\"\n use-syslog: no\n max-udp-size: 4096\n logfile: \"\"\n do-ip6: no\n do-not-query-localhost: no\n \
-         module-config: \"validator iterator\"\n trust-anchor: \"{anchor}\"\n num-threads: 1\n\
-         remote-control:\n control-enable: no\n\
-         stub-zone:\n name: \"{zone_name}\"\n stub-addr: {ip}@{stub}\n",
-        address = free.ip(),
-        port = free.port(),
-        dir = dir.display(),
-        zone_name = fixture::ZONE,
-        ip = zone.ip(),
-        stub = zone.port(),
-    );
-    let path = dir.join("unbound.conf");
-    std::fs::write(&path, config).unwrap();
-    let program = ["/usr/sbin/unbound", "unbound"].into_iter().find(|program| Path::new(program).exists());
-    let child = Command::new(program.unwrap_or("unbound"))
-        .arg("-d")
-        .arg("-c")
-        .arg(&path)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("unbound is installed (apt-get install unbound)");
-    (Unbound(child), free)
+impl Resolver {
+    fn unbound(dir: &Path, zone: SocketAddr, anchor: &Anchor) -> Self {
+        // Not 127.0.0.1: a client's socket there could get the same port first and talk to itself.
+        let address = free_port("127.0.77.1");
+        let config = format!(
+            "server:\n interface: {ip}@{port}\n do-daemonize: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n \
+             directory: \"{dir}\"\n use-syslog: no\n max-udp-size: 4096\n logfile: \"\"\n do-ip6: no\n \
+             do-not-query-localhost: no\n module-config: \"validator iterator\"\n num-threads: 1\n \
+             trust-anchor: \"{anchor}\"\n\
+             remote-control:\n control-enable: no\n\
+             stub-zone:\n name: \"{origin}\"\n stub-addr: {stub}@{stub_port}\n",
+            ip = address.ip(),
+            port = address.port(),
+            dir = dir.display(),
+            anchor = anchor.ds,
+            origin = fixture::ZONE,
+            stub = zone.ip(),
+            stub_port = zone.port(),
+        );
+        Self::start("unbound", "unbound", &["-d", "-c"], dir, &config, address)
+    }
+
+    fn bind(dir: &Path, zone: SocketAddr, anchor: &Anchor) -> Self {
+        // It listens on addresses of the host's interfaces only, of which loopback has one.
+        let address = free_port("127.0.0.1");
+        let config = format!(
+            "options {{ directory \"{dir}\"; pid-file none; session-keyfile none; port {zone_port}; \
+             listen-on port {port} {{ {ip}; }}; listen-on-v6 {{ none; }}; recursion yes; \
+             dnssec-validation yes; empty-zones-enable no; max-udp-size 4096; max-cache-size 16M; }};\ncontrols {{ }};\n{anchor}\
+             zone \"{origin}\" {{ type static-stub; server-addresses {{ {stub}; }}; }};\n",
+            dir = dir.display(),
+            // The port of every server it asks; its own is said apart.
+            zone_port = zone.port(),
+            port = address.port(),
+            ip = address.ip(),
+            anchor = anchor.bind,
+            origin = fixture::ZONE,
+            stub = zone.ip(),
+        );
+        Self::start("named", "bind9", &["-f", "-n", "1", "-c"], dir, &config, address)
+    }
+
+    fn start(
+        program: &str,
+        package: &str,
+        options: &[&str],
+        dir: &Path,
+        config: &str,
+        address: SocketAddr,
+    ) -> Self {
+        let path = dir.join(format!("{program}.conf"));
+        std::fs::write(&path, config).unwrap();
+        let whole = Path::new("/usr/sbin").join(program);
+        let process = Command::new(if whole.exists() { whole } else { program.into() })
+            .args(options)
+            .arg(&path)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}; run: apt-get install {package}"));
+        Self { process, address }
+    }
+
+    /// Every case is answered, validated, and what it should be.
+    fn validates_everything(&self) {
+        let patience = Instant::now() + Duration::from_secs(20);
+        for (owner, wanted, expected) in cases() {
+            let answer = loop {
+                match resolve(self.address, &owner, wanted) {
+                    Some(answer) => break answer,
+                    None => assert!(Instant::now() < patience, "no answer to {owner} {wanted}"),
+                }
+            };
+            let what = format!("{owner} {wanted}: {answer}");
+            assert_ne!(answer.metadata.response_code, ResponseCode::ServFail, "bogus: {what}");
+            assert!(answer.metadata.authentic_data, "not validated: {what}");
+            match expected {
+                Expected::Records(count) => assert_eq!(answer.answers.len(), count, "{what}"),
+                Expected::Denied => assert!(answer.answers.is_empty(), "{what}"),
+            }
+        }
+    }
+}
+
+fn free_port(ip: &str) -> SocketAddr {
+    UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
+
+/// The zone's key as resolvers are told to trust it.
+struct Anchor {
+    ds: String,
+    bind: String,
+}
+
+impl Anchor {
+    fn of(keys: &ZoneKeys) -> Self {
+        let key = keys.iter().next().unwrap();
+        let origin: Name = format!("{}.", fixture::ZONE).parse().unwrap();
+        let record = key.dnskey.to_string();
+        let [flags, protocol, algorithm, public]: [&str; 4] =
+            record.split_whitespace().collect::<Vec<_>>().try_into().unwrap();
+        let key_of_bind = format!("static-key {flags} {protocol} {algorithm} \"{public}\"");
+        Self {
+            ds: format!("{origin} DS {}", key.ds(&origin).unwrap()),
+            bind: format!("trust-anchors {{ {origin} {key_of_bind}; }};\n"),
+        }
+    }
 }
 
 fn resolve(resolver: SocketAddr, owner: &str, wanted: RecordType) -> Option<Message> {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind("127.0.77.2:0").unwrap();
     socket.connect(resolver).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut query = Message::new(4, MessageType::Query, OpCode::Query);
@@ -128,44 +210,27 @@ fn resolve(resolver: SocketAddr, owner: &str, wanted: RecordType) -> Option<Mess
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unbound_validates_every_kind_of_answer() {
+    validates_everything(Resolver::unbound).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bind_validates_every_kind_of_answer() {
+    validates_everything(Resolver::bind).await;
+}
+
+async fn validates_everything(resolver: fn(&Path, SocketAddr, &Anchor) -> Resolver) {
     let keys = ZoneKeys::ephemeral();
-    let zone: Name = format!("{}.", fixture::ZONE).parse().unwrap();
-    let anchor = format!("{zone} DS {}", keys.iter().next().unwrap().ds(&zone).unwrap());
+    let anchor = Anchor::of(&keys);
     let served = serve(keys, Rate::Unlimited).await;
     let dir = tempfile::tempdir().unwrap();
-    let (_unbound, resolver) = unbound(dir.path(), served.address, &anchor);
-    let patience = Instant::now() + Duration::from_secs(20);
-    tokio::task::spawn_blocking(move || {
-        for (owner, wanted, expected) in cases() {
-            let answer = loop {
-                match resolve(resolver, &owner, wanted) {
-                    Some(answer) => break answer,
-                    None => assert!(Instant::now() < patience, "unbound does not answer {owner} {wanted}"),
-                }
-            };
-            let what = format!("{owner} {wanted}: {answer}");
-            assert_ne!(answer.metadata.response_code, ResponseCode::ServFail, "bogus: {what}");
-            assert!(answer.metadata.authentic_data, "not validated: {what}");
-            match expected {
-                Expected::Records(count) => assert_eq!(answer.answers.len(), count, "{what}"),
-                Expected::Denied => assert!(answer.answers.is_empty(), "{what}"),
-            }
-        }
-    })
-    .await
-    .unwrap();
+    let resolver = resolver(dir.path(), served.address, &anchor);
+    tokio::task::spawn_blocking(move || resolver.validates_everything()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delv_validates_every_kind_of_answer() {
     let keys = ZoneKeys::ephemeral();
-    let key = keys.iter().next().unwrap().dnskey.to_string();
-    let [flags, protocol, algorithm, public]: [&str; 4] =
-        key.split_whitespace().collect::<Vec<_>>().try_into().unwrap();
-    let anchor = format!(
-        "trust-anchors {{ {}. static-key {flags} {protocol} {algorithm} \"{public}\"; }};\n",
-        fixture::ZONE
-    );
+    let anchor = Anchor::of(&keys).bind;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("anchor");
     std::fs::write(&path, anchor).unwrap();
