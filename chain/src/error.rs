@@ -29,6 +29,12 @@ pub enum ChainError {
     /// No endpoint gave a usable answer.
     #[error("no RPC endpoint answered: {0}")]
     Unreachable(String),
+    /// An endpoint goes on and on with events.
+    #[error("an RPC endpoint sent {pages} pages of events and no end; ask another one")]
+    Endless {
+        /// Pages that it sent.
+        pages: u32,
+    },
     /// The directory is not complete yet.
     #[error("the chain was not read within {waited:?}: {problem}")]
     NotReady {

@@ -12,6 +12,10 @@ use crate::rpc::{EventsFrom, EventsPage, Rpc};
 
 /// Events in one page.
 const PAGE: usize = 1000;
+/// Pages in a row after which an endpoint is taken to be making them up: a week is a hundredth of that.
+const MOST_PAGES: u32 = 10_000;
+/// The most events of one name or relay that are kept in memory.
+const MOST_EVENTS: usize = 100_000;
 
 /// One event of one of the two contracts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,11 +47,18 @@ pub enum Since {
     Now,
 }
 
+/// A cursor as a place in the order of events: TOID and index.
+type Position = (u64, u64);
+
 /// Events in their order, page by page.
 pub struct EventFeed {
     endpoints: Endpoints,
     contracts: [String; 2],
     from: EventsFrom,
+    /// How far `from` has come; it never goes back.
+    reached: Option<Position>,
+    /// Pages since the endpoint last had no more.
+    pages: u32,
     /// The newest event that was handed out, so that changing the endpoint repeats nothing.
     last: String,
 }
@@ -64,7 +75,7 @@ impl EventFeed {
             Since::Now => EventsFrom::Ledger(health.ledger.sequence),
         };
         let contracts = [network.registry.clone(), network.namespace.clone()];
-        let mut feed = Self { endpoints, contracts, from, last: String::new() };
+        let mut feed = Self { endpoints, contracts, from, reached: None, pages: 0, last: String::new() };
         if since == Since::Now {
             while !feed.next_page().await?.1 {}
         }
@@ -88,11 +99,18 @@ impl EventFeed {
             async move { rpc.events(&from, &contracts, PAGE).await }
         };
         let page: EventsPage = self.endpoints.ask(question).await?;
-        let next = EventsFrom::Cursor(page.cursor.clone());
-        let reached = page.cursor.split('-').next().and_then(|toid| toid.parse::<u64>().ok());
-        let end = page.events.len() < PAGE
-            && (next == self.from || reached.is_none_or(|toid| toid >> 32 >= u64::from(page.latest_ledger)));
-        self.from = next;
+        let reached = position(&page.cursor);
+        // An endpoint that lags or repeats itself has no more for now, however full its page.
+        let advanced = reached > self.reached;
+        let newest = reached.is_none_or(|(toid, _)| toid >> 32 >= u64::from(page.latest_ledger));
+        let end = !advanced || (page.events.len() < PAGE && newest);
+        if advanced {
+            (self.reached, self.from) = (reached, EventsFrom::Cursor(page.cursor.clone()));
+        }
+        self.pages = if end { 0 } else { self.pages + 1 };
+        if self.pages > MOST_PAGES {
+            return Err(ChainError::Endless { pages: self.pages });
+        }
         let new = page.events.iter().filter(|event| event.id > self.last);
         let events: Vec<ChainEvent> = new.map(ChainEvent::of).collect();
         if let Some(event) = events.last() {
@@ -108,11 +126,19 @@ pub async fn history(network: &Network, subject: &str) -> Result<Vec<ChainEvent>
     let mut history = Vec::new();
     loop {
         let (events, end) = feed.next_page().await?;
+        if history.len() > MOST_EVENTS {
+            return Err(ChainError::Endless { pages: feed.pages });
+        }
         history.extend(events.into_iter().filter(|event| event.subjects.iter().any(|told| told == subject)));
         if end {
             return Ok(history);
         }
     }
+}
+
+fn position(cursor: &str) -> Option<Position> {
+    let (toid, index) = cursor.split_once('-')?;
+    Some((toid.parse().ok()?, index.parse().ok()?))
 }
 
 impl ChainEvent {

@@ -185,8 +185,8 @@ impl Reader {
             self.projection.apply(&key, value.as_ref());
             match &key {
                 Key::Label(label) => drop(self.followed.insert(label.clone(), 0)),
-                Key::RelaySlot(slot) => self.covered[0] = self.covered[0].max(slot + 1),
-                Key::NameSlot(slot) => self.covered[1] = self.covered[1].max(slot + 1),
+                Key::RelaySlot(slot) => self.covered[0] = self.covered[0].max(slot.saturating_add(1)),
+                Key::NameSlot(slot) => self.covered[1] = self.covered[1].max(slot.saturating_add(1)),
                 _ => {}
             }
             self.cells.restore(key.clone(), floor, value);

@@ -18,7 +18,7 @@ impl Reader {
         tracing::debug!(endpoint, %problem, "call failed");
         this.failed(problem, now, &mut self.random);
         match call {
-            Call::Entries(keys) => keys.iter().for_each(|key| this.enqueue(key)),
+            Call::Entries(keys) => keys.iter().for_each(|key| this.insist(key)),
             Call::Network | Call::Head(_) => this.head_due = now,
             Call::Events(_) => {
                 if let Some(round) = &mut self.round {

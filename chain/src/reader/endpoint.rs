@@ -45,6 +45,8 @@ pub(crate) struct Endpoint {
     again: Vec<Key>,
     again_at: Instant,
     queued: HashSet<Key>,
+    /// Keys that it told news of, and is asked for whatever the others say.
+    insisted: HashSet<Key>,
     failures: u32,
     not_before: Instant,
     poll: Duration,
@@ -95,6 +97,7 @@ impl Endpoint {
             again: Vec::new(),
             again_at: now,
             queued: HashSet::new(),
+            insisted: HashSet::new(),
             failures: 0,
             not_before: now,
             poll,
@@ -131,6 +134,12 @@ impl Endpoint {
         }
     }
 
+    /// Wants `key` read by this endpoint even if the others agree on it meanwhile.
+    pub(crate) fn insist(&mut self, key: &Key) {
+        self.insisted.insert(key.clone());
+        self.enqueue(key);
+    }
+
     /// Wants `keys` read once more, at `at` or when the next call is made.
     pub(crate) fn enqueue_again(&mut self, keys: impl IntoIterator<Item = Key>, at: Instant) {
         let keys = keys.into_iter().filter(|key| self.queued.insert(key.clone()));
@@ -152,7 +161,7 @@ impl Endpoint {
         while keys.len() < KEYS_PER_CALL {
             let Some(key) = self.queue.pop_front() else { break };
             self.queued.remove(&key);
-            if wanted(&key) {
+            if self.insisted.remove(&key) || wanted(&key) {
                 keys.push(key);
             }
         }

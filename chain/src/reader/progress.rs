@@ -10,7 +10,7 @@ use tunnler_protocol::time::{LedgerTime, UnixSeconds};
 use super::cell::EndpointId;
 use super::endpoint::Endpoint;
 use super::round::{Round, Told};
-use super::{Complete, DRIFT, HEAD_KEYS, Page, RESCAN, Reader, behind, is_polled};
+use super::{Complete, HEAD_KEYS, Page, RESCAN, Reader, behind, is_polled};
 use crate::chain::FollowedNames;
 use crate::contract::Key;
 use crate::rpc::{EventsFrom, KEYS_PER_CALL};
@@ -124,13 +124,30 @@ impl Reader {
         if told == Told::Gap {
             this.last_error = Some("its events do not add up to its revision".into());
         }
-        let newest = this.head.map_or(0, |heads| heads.ledger).saturating_add(DRIFT);
+        // What one endpoint claims raises no floor beyond what is agreed on, or it could put changes off. Where a
+        // change is newer than that, the endpoint itself is asked for it, whatever the others agree on meanwhile.
+        let newest = self.ledger.map_or(0, |ledger| ledger.sequence);
         for hint in news {
             for key in hint.keys.iter() {
-                if self.follows(key) {
+                if self.is_in_use(key) && self.follows(key) {
                     self.demand(key, hint.ledger.min(newest));
+                    if hint.ledger > newest {
+                        self.endpoints[endpoint].insist(key);
+                    }
                 }
             }
+        }
+    }
+
+    /// Whether `key` is none of a slot that no quorum ever told of: anybody can make up others.
+    fn is_in_use(&self, key: &Key) -> bool {
+        match key {
+            Key::RelaySlot(slot) => *slot < self.covered[0],
+            Key::NameSlot(slot) | Key::Domains(slot) => match self.policy.names {
+                FollowedNames::All => *slot < self.covered[1],
+                FollowedNames::Chosen => true,
+            },
+            _ => true,
         }
     }
 

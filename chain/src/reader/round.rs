@@ -31,10 +31,15 @@ struct Row {
     ledger: u32,
     /// Calls that failed.
     failures: u32,
+    /// Pages that held no news.
+    idle: u32,
 }
 
 /// Failed calls after which an endpoint's row counts as broken.
 const FAILURES: u32 = 3;
+/// Pages without news after which an endpoint's row counts as broken: the first ledger may be told again, but no
+/// endpoint may go on for ever.
+const IDLE_PAGES: u32 = 64;
 
 /// What an endpoint has told so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +105,7 @@ impl Round {
             state: if oldest > base.ledger { Told::Gap } else { Told::Partly },
             ledger: base.ledger,
             failures: 0,
+            idle: 0,
         });
         (row.state == Told::Partly).then(|| row.from.clone())
     }
@@ -109,7 +115,8 @@ impl Round {
     pub(crate) fn take<'p>(&mut self, endpoint: EndpointId, page: &'p Page) -> (Told, Vec<&'p Hint>) {
         let target = self.target;
         let Some(row) = self.rows.get_mut(&endpoint) else { return (Told::Partly, Vec::new()) };
-        let news = page.hints.iter().filter(|hint| row.add(hint, target)).collect();
+        let news: Vec<&Hint> = page.hints.iter().filter(|hint| row.add(hint, target)).collect();
+        row.idle += u32::from(news.is_empty());
         let end = !page.full && cursor_ledger(&page.cursor).is_none_or(|ledger| ledger >= page.latest);
         let next = EventsFrom::Cursor(page.cursor.clone());
         let stuck = row.from == next;
@@ -117,6 +124,7 @@ impl Round {
         row.state = match row.state {
             Told::Partly if row.revisions[0] >= target[0] && row.revisions[1] >= target[1] => Told::All,
             Told::Partly if end || stuck => row.conclusion(target),
+            Told::Partly if row.idle > IDLE_PAGES => Told::Gap,
             state => state,
         };
         (row.state, news)

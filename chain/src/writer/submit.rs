@@ -91,7 +91,7 @@ impl Writer {
             let account = read::account(&self.endpoints, &self.address()).await?;
             let account = account.ok_or_else(|| WriteError::NoAccount(self.address().to_string()))?;
             let validity = self.validity().await?;
-            let sequence = account.sequence + 1;
+            let sequence = account.sequence.saturating_add(1);
             let tx = self.transaction(body.clone(), resources.cloned(), sequence, bid, validity)?;
             let fee = tx.fee;
             let (envelope, hash) = self.signed(tx);
@@ -120,7 +120,7 @@ impl Writer {
     async fn validity(&self) -> Result<Validity, WriteError> {
         let health = self.endpoints.ask(|rpc| async move { rpc.health().await }).await?;
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let until = health.ledger.closed_at.0.max(clock) + VALID_FOR;
+        let until = health.ledger.closed_at.0.max(clock).saturating_add(VALID_FOR);
         let from = rand::random_range(1..1_000_000_000);
         Ok(Validity { from, until, since: health.ledger.sequence })
     }

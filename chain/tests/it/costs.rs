@@ -1,7 +1,7 @@
 //! What each call that changes something costs on a localnet: within the bounds, the same whether there are ten records
 //! or many, and as `docs/contracts.md` says. `TUNNLER_WRITE_COSTS=1` writes its tables anew.
 
-mod crowd;
+pub mod crowd;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -29,10 +29,10 @@ async fn many_records_make_no_call_dearer() {
     let world = World::without_interval().await;
     let meter = Meter::new(&world).await;
     let mut crowd = crowd::Crowd::new(&meter).await;
-    crowd.grow(FEW).await;
+    crowd.grow(FEW, FEW).await;
     let few = plan::measure(&meter, 1).await;
     let filling = Instant::now();
-    crowd.grow(many).await;
+    crowd.grow(many, many).await;
     println!("{{\"records\":{many},\"filled_s\":{:.1}}}", filling.elapsed().as_secs_f64());
     let dear = plan::measure(&meter, 2).await;
     let mut problems = String::new();

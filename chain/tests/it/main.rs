@@ -3,6 +3,7 @@
 mod archived;
 mod bids;
 mod costs;
+mod driver;
 mod endurance;
 mod gateway;
 mod history;

@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use jsonrpsee_core::client::ClientT;
+use jsonrpsee_core::params::ObjectParams;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stellar_rpc_client::Client;
@@ -38,6 +40,8 @@ pub struct Cost {
 pub struct Meter<'w> {
     pub world: &'w World,
     pub network: Network,
+    /// Where what nobody looks at is handed in.
+    client: Client,
     seen: Arc<Mutex<Seen>>,
     _gateway: Gateway,
 }
@@ -73,7 +77,8 @@ impl<'w> Meter<'w> {
         };
         let gateway = Gateway::start(&world.network, answer).await;
         let network = gateway.network(&world.network);
-        Self { world, network, seen, _gateway: gateway }
+        let client = Client::new(&world.network.rpc[0]).expect("a URL");
+        Self { world, network, client, seen, _gateway: gateway }
     }
 
     pub fn writer(&self, key: &SecretKey) -> Writer {
@@ -151,7 +156,8 @@ impl<'w> Meter<'w> {
         };
         let signatures = vec![signature].try_into().expect("one");
         let envelope = TransactionEnvelope::Tx(TransactionV1Envelope { tx, signatures });
-        let reply = self.ask("sendTransaction", json!({ "transaction": base64(&envelope) })).await;
+        let params = json!({ "transaction": base64(&envelope) });
+        let reply = request(&self.client, "sendTransaction", params).await;
         assert_eq!(reply["status"], "PENDING", "{reply}");
         Hash(hash).to_string()
     }
@@ -162,13 +168,7 @@ impl<'w> Meter<'w> {
     }
 
     async fn ask(&self, method: &str, params: Value) -> Value {
-        use jsonrpsee_core::client::ClientT;
-        let mut object = jsonrpsee_core::params::ObjectParams::new();
-        for (name, value) in params.as_object().into_iter().flatten() {
-            object.insert(name, value).expect("JSON");
-        }
-        let client = Client::new(&self.network.rpc[0]).expect("a URL");
-        client.client().request(method, object).await.expect("the localnet answers")
+        request(&Client::new(&self.network.rpc[0]).expect("a URL"), method, params).await
     }
 
     /// Of the transaction that was included last.
@@ -213,6 +213,14 @@ fn call_of(contract: &str, function: &str, args: Vec<ScVal>) -> HostFunction {
         function_name: symbol(function),
         args: args.try_into().expect("few"),
     })
+}
+
+async fn request(client: &Client, method: &str, params: Value) -> Value {
+    let mut object = ObjectParams::new();
+    for (name, value) in params.as_object().into_iter().flatten() {
+        object.insert(name, value).expect("JSON");
+    }
+    client.client().request(method, object).await.expect("the localnet answers")
 }
 
 fn transaction(

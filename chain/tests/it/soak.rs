@@ -3,87 +3,80 @@
 
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use tunnler_chain::{FollowedNames, Writer};
-use tunnler_protocol::SecretKey;
+use tunnler_chain::{Chain, ChainConfig, FollowedNames, POLL};
+use tunnler_localnet::FaultSwitches;
 
-use crate::world::{POLL, STAKE, World, label, record, wait_for};
+use crate::costs::crowd::{Crowd, member, named};
+use crate::driver::resident;
+use crate::meter::Meter;
+use crate::world::{World, label, wait_for};
 
-/// Accounts that register at the same time.
-const AT_ONCE: usize = 4;
-/// Names that one account may hold.
-const PER_OWNER: usize = 64;
+/// Changes whose way to the reader is timed.
+const CHANGES: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_zone_is_read_and_followed() {
     let (names, relays) = (number("TUNNLER_NAMES", 2_000), number("TUNNLER_RELAYS", 200));
     let world = World::with_endpoints(3, 2).await;
     let filling = Instant::now();
-    let accounts = names.div_ceil(PER_OWNER).max(relays);
-    // A few at a time: registrations that are built on one state take the same slot.
-    let work = (0..accounts).map(|account| fill(&world, account, names, relays));
-    futures::stream::iter(work).buffer_unordered(AT_ONCE).collect::<()>().await;
-    let filled = filling.elapsed();
+    {
+        let meter = Meter::new(&world).await;
+        Crowd::new(&meter).await.grow(relays, names).await;
+    }
+    println!("{{\"names\":{names},\"relays\":{relays},\"filled_s\":{:.1}}}", filling.elapsed().as_secs_f64());
 
     let state = tempfile::tempdir().expect("a directory");
-    let before = resident();
+    // As programs run it: the poll interval is the real one.
+    let config = ChainConfig {
+        state: Some(state.path().into()),
+        ..ChainConfig::new(world.network.clone(), FollowedNames::All)
+    };
+    let before = resident("self");
     let started = Instant::now();
-    let chain = world.reader_kept(FollowedNames::All, Some(state.path().into()));
+    let chain = Chain::start(config.clone()).expect("starts");
     let directory = chain.wait_ready(Duration::from_secs(600)).await.expect("ready");
     let ready = started.elapsed();
     assert_eq!((directory.names.len(), directory.relays.len()), (names, relays));
     let calls: u64 = chain.handle().status().endpoints.iter().map(|endpoint| endpoint.calls.0).sum();
-    let memory = resident().saturating_sub(before);
-    let writer = Writer::new(world.network.clone(), owner(0)).expect("writer");
-    let expires = directory.names[&label("soak0")].expires_at;
-    writer.renew_name(&label("soak0"), 1).send().await.expect("renewed");
-    let noticed =
-        wait_for(&chain, "the renewal", |directory| directory.names[&label("soak0")].expires_at > expires)
-            .await;
+    let memory = resident("self").saturating_sub(before);
+
+    let writer = world.writer(&member(0));
+    let mut slowest = Duration::ZERO;
+    for turn in 0..CHANGES {
+        let name = label(&named(turn));
+        let expires = chain.handle().directory().expect("ready").names[&name].expires_at;
+        writer.renew_name(&name, 1).send().await.expect("renewed");
+        // The ledger closed before the receipt came; from then on.
+        let renewed = |directory: &tunnler_protocol::directory::Directory| {
+            directory.names[&name].expires_at > expires
+        };
+        slowest = slowest.max(wait_for(&chain, "the renewal", renewed).await);
+    }
     chain.shutdown().await;
+
+    for endpoint in 0..3 {
+        world.net.set_faults(endpoint, FaultSwitches { down: true, ..FaultSwitches::default() }).await;
+    }
+    let size = std::fs::metadata(state.path().join("chain.projection")).expect("kept").len();
     let started = Instant::now();
-    let chain = world.reader_kept(FollowedNames::All, Some(state.path().into()));
-    assert_eq!(chain.handle().directory().expect("kept").names.len(), names);
+    let chain = Chain::start(config).expect("starts");
+    let directory = chain.handle().directory().expect("kept");
     let restarted = started.elapsed();
+    assert_eq!((directory.names.len(), directory.relays.len()), (names, relays));
+    assert!(chain.handle().status().ledger.is_some(), "its age is known");
     chain.shutdown().await;
     println!(
-        "{{\"names\":{names},\"relays\":{relays},\"filled_s\":{:.1},\"ready_ms\":{},\"calls\":{calls},\
-         \"bytes_per_record\":{},\"change_noticed_ms\":{},\"restarted_ms\":{}}}",
-        filled.as_secs_f64(),
+        "{{\"ready_ms\":{},\"calls\":{calls},\"bytes_per_record\":{},\"slowest_change_ms\":{},\
+         \"restarted_ms\":{},\"kept_bytes\":{size}}}",
         ready.as_millis(),
         memory / (names + relays),
-        noticed.as_millis(),
+        slowest.as_millis(),
         restarted.as_millis(),
     );
-    assert!(noticed <= POLL + Duration::from_secs(1), "{noticed:?}");
-}
-
-async fn fill(world: &World, account: usize, names: usize, relays: usize) {
-    let key = owner(account);
-    world.net.fund(*key.address().as_bytes()).await.expect("funded");
-    let writer = world.writer(&key);
-    for name in account * PER_OWNER..names.min((account + 1) * PER_OWNER) {
-        let name = label(&format!("soak{name}"));
-        writer.register_name(&name, &key.address(), 1, None).send().await.expect("registered");
-    }
-    if account < relays {
-        writer.register_relay(&key, &record(1), STAKE).send().await.expect("registered");
-    }
-}
-
-fn owner(account: usize) -> SecretKey {
-    let mut seed = [77; 32];
-    seed[..8].copy_from_slice(&(account as u64).to_be_bytes());
-    SecretKey::from_seed(&seed)
+    assert!(slowest <= POLL + Duration::from_secs(1), "{slowest:?}");
+    assert!(restarted < Duration::from_millis(100), "{restarted:?}");
 }
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// Resident memory of this process in bytes, the ledger in it included.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
-    pages.unwrap_or(0) * 4096
 }

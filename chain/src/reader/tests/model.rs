@@ -42,11 +42,19 @@ pub(super) enum Lie {
     RunsAhead,
     /// Much more has happened, in many more slots.
     Exaggerates,
+    /// It is a little ahead, and what happened happened later still.
+    Postpones,
+    /// What happened happened in slots that nobody uses.
+    Misplaces,
+    /// It never comes to the end of its events.
+    Rambles,
 }
 
 pub(super) fn lies() -> impl Strategy<Value = Lie> {
-    use Lie::{Denies, Exaggerates, Forges, None, RunsAhead, Withholds};
-    proptest::sample::select(vec![None, Denies, Forges, Withholds, RunsAhead, Exaggerates])
+    use Lie::{Denies, Exaggerates, Forges, Misplaces, None, Postpones, Rambles, RunsAhead, Withholds};
+    let lies =
+        vec![None, Denies, Forges, Withholds, RunsAhead, Exaggerates, Postpones, Misplaces, Rambles];
+    proptest::sample::select(lies)
 }
 
 #[derive(Clone, Default)]
@@ -230,7 +238,12 @@ impl Model {
     /// What an endpoint that has come to `ledger` (an index) answers.
     pub(super) fn answer(&self, call: &Call, ledger: usize, lie: Lie) -> Answer {
         let state = &self.ledgers[ledger];
-        let sequence = index(ledger) + 1 + if lie == Lie::RunsAhead { 100 } else { 0 };
+        let ahead = match lie {
+            Lie::RunsAhead => 100,
+            Lie::Postpones => DRIFT,
+            _ => 0,
+        };
+        let sequence = index(ledger) + 1 + ahead;
         match call {
             Call::Network => Answer::Network(NetworkInfo { passphrase: "test".into(), protocol_version: 28 }),
             Call::Head(keys) => {
@@ -270,6 +283,11 @@ impl Model {
             }
         };
         let mut hints = Vec::new();
+        if lie == Lie::Rambles {
+            let silence = Hint { contract: Contract::Registry, revision: None, ledger: latest, keys: Vec::new() };
+            let cursor = format!("{:019}-0000000000", (first << 32) + skip as u64 + 1);
+            return Page { full: true, hints: vec![silence; PAGE], cursor, latest };
+        }
         let mut cursor = (u64::from(latest) << 32) | 0xffff_ffff;
         let ledgers = if lie == Lie::Withholds { &[] } else { &self.ledgers[..=ledger] };
         'ledgers: for (index, state) in ledgers.iter().enumerate() {
@@ -279,7 +297,7 @@ impl Model {
             }
             let skip = if sequence == first { skip } else { 0 };
             for (position, event) in state.events.iter().enumerate().skip(skip) {
-                hints.push(event.clone());
+                hints.push(told(event, lie));
                 if hints.len() == PAGE {
                     cursor = (sequence << 32) | (position as u64 + 1);
                     break 'ledgers;
@@ -287,6 +305,18 @@ impl Model {
             }
         }
         Page { full: hints.len() == PAGE, hints, cursor: format!("{cursor:019}-0000000000"), latest }
+    }
+}
+
+fn told(event: &Hint, lie: Lie) -> Hint {
+    let misplaced = |key: &Key| match key {
+        Key::RelaySlot(_) => Key::RelaySlot(u32::MAX),
+        _ => Key::NameSlot(u32::MAX),
+    };
+    match lie {
+        Lie::Postpones => Hint { ledger: event.ledger + 3 * DRIFT, ..event.clone() },
+        Lie::Misplaces => Hint { keys: event.keys.iter().map(misplaced).collect(), ..event.clone() },
+        _ => event.clone(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Many records, put on the ledger fast: one registration of each kind is simulated, and the others are made of its
 //! footprint with other keys in it. Measures nothing.
 
+use std::collections::HashMap;
+
 use stellar_xdr::{
     LedgerKey, OperationBody, PublicKey, ScAddress, ScVal, ScVec, SorobanTransactionData, Uint256,
 };
@@ -15,8 +17,10 @@ const PER_OWNER: usize = 64;
 /// Records of both kinds.
 pub struct Crowd<'m> {
     meter: &'m Meter<'m>,
-    /// Of each kind.
-    records: usize,
+    relays: usize,
+    names: usize,
+    /// Last used sequence numbers, while nobody else uses these accounts.
+    sequences: HashMap<Address, i64>,
     name: Template,
     relay: Template,
 }
@@ -25,7 +29,8 @@ pub struct Crowd<'m> {
 struct Template {
     body: OperationBody,
     data: SorobanTransactionData,
-    of: Address,
+    /// Whose it is.
+    whose: Address,
 }
 
 impl<'m> Crowd<'m> {
@@ -36,34 +41,54 @@ impl<'m> Crowd<'m> {
         let writer = meter.writer(&first);
         let name = meter.sent(writer.register_name(&label(&named(0)), &first.address(), 1, None)).await;
         let relay = meter.sent(writer.register_relay(&first, &record(1), STAKE)).await;
-        let template = |(body, data)| Template { body, data, of: first.address() };
-        Self { meter, records: 1, name: template(name), relay: template(relay) }
+        let template = |(body, data)| Template { body, data, whose: first.address() };
+        let (name, relay) = (template(name), template(relay));
+        Self { meter, relays: 1, names: 1, sequences: HashMap::new(), name, relay }
     }
 
-    /// Goes on until there are so many more records of each kind than others have put there.
-    pub async fn grow(&mut self, records: usize) {
+    /// Goes on until there are so many more of each kind than others have put there.
+    pub async fn grow(&mut self, relays: usize, names: usize) {
         let others = |count: ScVal, own: usize| match count {
             ScVal::U32(count) => count as usize - own,
             other => panic!("{other:?}"),
         };
         let (registry, namespace) = (&self.meter.network.registry, &self.meter.network.namespace);
-        let relays = others(self.meter.value(registry, "count").await, self.records);
-        let names = others(self.meter.value(namespace, "count").await, self.records);
-        for number in self.records..records {
-            let relay = member(number);
-            self.meter.world.net.fund(*relay.address().as_bytes()).await.expect("funded");
-            self.put(&self.relay, &relay, number, relays + number).await;
-            self.put(&self.name, &member(number / PER_OWNER), number, names + number).await;
+        let other_relays = others(self.meter.value(registry, "count").await, self.relays);
+        let other_names = others(self.meter.value(namespace, "count").await, self.names);
+        self.sequences.clear();
+        for number in self.relays..relays {
+            let body = self.relay.of(&member(number), number, other_relays + number);
+            self.put(&member(number), body).await;
         }
-        self.records = records;
-        let total = |others: usize| ScVal::U32(u32::try_from(others + records).expect("few"));
-        assert_eq!(self.meter.value(registry, "count").await, total(relays));
-        assert_eq!(self.meter.value(namespace, "count").await, total(names));
+        for number in self.names..names {
+            let owner = member(number / PER_OWNER);
+            let body = self.name.of(&owner, number, other_names + number);
+            self.put(&owner, body).await;
+        }
+        (self.relays, self.names) = (relays, names);
+        let total = |count: usize| ScVal::U32(u32::try_from(count).expect("few"));
+        assert_eq!(self.meter.value(registry, "count").await, total(other_relays + relays));
+        assert_eq!(self.meter.value(namespace, "count").await, total(other_names + names));
     }
 
-    async fn put(&self, template: &Template, owner: &SecretKey, number: usize, slot: usize) {
-        let change = |value: &mut ScVal| replace(value, template.of, owner.address(), number, slot);
-        let mut body = template.body.clone();
+    async fn put(&mut self, owner: &SecretKey, (body, data): (OperationBody, SorobanTransactionData)) {
+        let sequence = match self.sequences.get(&owner.address()) {
+            Some(sequence) => sequence + 1,
+            None => {
+                self.meter.world.net.fund(*owner.address().as_bytes()).await.expect("funded");
+                self.meter.sequence(owner).await
+            }
+        };
+        self.sequences.insert(owner.address(), sequence);
+        self.meter.submit(owner, body, data, sequence).await;
+    }
+}
+
+impl Template {
+    /// The same registration of somebody else.
+    fn of(&self, owner: &SecretKey, number: usize, slot: usize) -> (OperationBody, SorobanTransactionData) {
+        let change = |value: &mut ScVal| replace(value, self.whose, owner.address(), number, slot);
+        let mut body = self.body.clone();
         if let OperationBody::InvokeHostFunction(call) = &mut body {
             if let stellar_xdr::HostFunction::InvokeContract(args) = &mut call.host_function {
                 args.args = changed(&args.args, change);
@@ -74,13 +99,13 @@ impl<'m> Crowd<'m> {
             }
             call.auth = auth.try_into().expect("as many");
         }
-        let mut data = template.data.clone();
+        let mut data = self.data.clone();
         for keys in [&mut data.resources.footprint.read_only, &mut data.resources.footprint.read_write] {
             let mut own = keys.to_vec();
             for key in &mut own {
                 match key {
                     LedgerKey::ContractData(key) => change(&mut key.key),
-                    LedgerKey::Account(key) if is(&key.account_id.0, template.of) => {
+                    LedgerKey::Account(key) if is(&key.account_id.0, self.whose) => {
                         key.account_id.0 =
                             PublicKey::PublicKeyTypeEd25519(Uint256(*owner.address().as_bytes()));
                     }
@@ -93,8 +118,7 @@ impl<'m> Crowd<'m> {
         data.resources.write_bytes += 1_024;
         data.resources.instructions *= 2;
         data.resource_fee *= 4;
-        let sequence = self.meter.sequence(owner).await;
-        self.meter.submit(owner, body, data, sequence).await;
+        (body, data)
     }
 }
 
@@ -139,11 +163,11 @@ fn is(key: &PublicKey, address: Address) -> bool {
     bytes == address.as_bytes()
 }
 
-fn named(number: usize) -> String {
+pub fn named(number: usize) -> String {
     format!("crowd{number:05}")
 }
 
-fn member(number: usize) -> SecretKey {
+pub fn member(number: usize) -> SecretKey {
     let mut seed = [77; 32];
     seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
     SecretKey::from_seed(&seed)
