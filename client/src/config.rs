@@ -278,7 +278,11 @@ target = "22"
             ("target = \"22\"", "dir = \"public\"", "service ssh: a service of kind tcp has a target"),
             ("target = \"22\"", "target = \"a b:22\"", "service ssh: target"),
             ("kind = \"tcp\"", "kind = \"udp\"", "udp"),
-            ("target = \"8080\"", "target = \"8080\"\nproxy_protocol = true", "belongs to a service of kind tcp"),
+            (
+                "target = \"8080\"",
+                "target = \"8080\"\nproxy_protocol = true",
+                "belongs to a service of kind tcp",
+            ),
             ("path = \"/files\"", "path = \"files\"", "does not begin with /"),
             ("name = \"api\"", "name = \"http\"", "the same name"),
             ("pin = \"AA:", "pin = \"", "fingerprint"),

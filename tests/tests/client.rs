@@ -4,6 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use hickory_proto::rr::{RData, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tunnler_tests::load;
 use tunnler_tests::process::{Process, Scratch, Signal, run};
 use tunnler_tests::visitor::Visitor;
@@ -47,6 +50,8 @@ async fn the_client_comes_back_from_everything_with_its_certificate() -> Result<
     let chain = world.dir().join("state/certs").join(HOST).join("chain.pem");
     let issued = std::fs::read(&chain)?;
 
+    a_tcp_service_has_one_port_on_every_relay(&mut world, &visitor).await?;
+
     // One process at a time.
     let mut second = tunnler(&world, &key)?;
     second.arg("--state").arg(world.dir().join("state")).args(http);
@@ -75,6 +80,72 @@ async fn the_client_comes_back_from_everything_with_its_certificate() -> Result<
     World::wait_for("the page without a ledger", Duration::from_secs(15), || arrives(&visitor)).await?;
     ensure!(std::fs::read(&chain)? == issued, "another certificate was ordered");
     scratch.done();
+    Ok(())
+}
+
+/// A server that tells each visitor the address it was announced with, then echoes what it hears.
+async fn announced_echo() -> Result<std::net::SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut header = [0; 28];
+                stream.read_exact(&mut header).await?;
+                // PROXY protocol v2 over TCP and IPv4, 12 bytes of addresses and nothing else.
+                let known = header.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+                let port = u16::from_be_bytes([header[24], header[25]]);
+                stream.write_all(format!("{known} {port}\n").as_bytes()).await?;
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await?;
+                to.shutdown().await
+            });
+        }
+    });
+    Ok(address)
+}
+
+async fn a_tcp_service_has_one_port_on_every_relay(world: &mut World, visitor: &Visitor) -> Result<()> {
+    let (_, key) = world.funded_key("shell").await?;
+    world.register_name(&key, "shell").await?;
+    let target = announced_echo().await?.to_string();
+    let mut command = tunnler(world, &key)?;
+    command.arg("--state").arg(world.dir().join("tcp-state"));
+    command.args(["tcp", &target, "--service", "ssh", "--proxy-protocol", "--name", "shell"]);
+    let mut process = Process::spawn("tcp", command, world.dir())?;
+    let log = process.log().to_owned();
+    let url = || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("tcp://shell.tun.test:").map(str::to_owned))
+    };
+    process.wait_until("serving", Duration::from_secs(30), || std::future::ready(url().is_some())).await?;
+    let port: u16 = url().context("the URL")?.parse()?;
+    let services = || async { visitor.resolve("_ssh._tcp.shell.tun.test", RecordType::SRV).await };
+    World::wait_for("both relays and the port in DNS", Duration::from_secs(20), || async {
+        let both = visitor.addresses("shell.tun.test").await.is_ok_and(|found| found.len() == 2);
+        let srv = services().await.is_ok_and(|found| {
+            found.records.iter().any(|record| matches!(&record.data, RData::SRV(srv) if srv.port == port))
+        });
+        both && srv
+    })
+    .await?;
+    for relay in visitor.addresses("shell.tun.test").await? {
+        let mut stream = TcpStream::connect((relay, port)).await?;
+        let own = stream.local_addr()?.port();
+        stream.write_all(b"bytes of any kind \0\xff").await?;
+        stream.shutdown().await?;
+        let mut heard = Vec::new();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut heard)).await??;
+        let expected = [format!("true {own}\n").as_bytes(), b"bytes of any kind \0\xff"].concat();
+        ensure!(heard == expected, "relay {relay} passed on {heard:?}");
+    }
+    // No certificate was ordered for what never speaks TLS here.
+    ensure!(!world.dir().join("tcp-state/certs").exists());
+    // The port outlives the process: visitors wrote it down.
+    process.kill().await?;
+    let kept: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.dir().join("tcp-state/ports.json"))?)?;
+    ensure!(kept["ssh"] == port, "{kept}");
     Ok(())
 }
 

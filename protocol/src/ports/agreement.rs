@@ -163,8 +163,8 @@ impl Agreement {
             let port = self.aim(wanted);
             let granted = self.granting(wanted, port).count();
             let refused = (wanted.service.clone(), port);
-            let nobody = !self.relays.is_empty()
-                && self.relays.values().all(|relay| relay.refused.contains(&refused));
+            let nobody =
+                !self.relays.is_empty() && self.relays.values().all(|relay| relay.refused.contains(&refused));
             self.services[at].settled = match self.services[at].settled {
                 // Taken by somebody else everywhere meanwhile: there is nothing left to hold on to.
                 Some(_) if nobody => None,
