@@ -1,6 +1,7 @@
 //! The running reader: one task that owns the state machine, its calls and its file; handles read what it publishes.
 //! Decides nothing itself (see `reader`).
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,12 @@ pub struct ChainHandle {
     directory: watch::Receiver<Option<Arc<Directory>>>,
     status: watch::Receiver<ChainStatus>,
     commands: mpsc::Sender<Command>,
+}
+
+impl fmt::Debug for ChainHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainHandle").finish_non_exhaustive()
+    }
 }
 
 impl ChainConfig {

@@ -32,5 +32,5 @@ pub use chain::{Chain, ChainConfig, ChainHandle, FollowedNames, POLL};
 pub use error::{ChainError, ContractError, WriteError};
 pub use history::{ChainEvent, EventFeed, Since, history};
 pub use read::{Account, read_account, read_directory, read_name};
-pub use status::{ChainStatus, EndpointStatus};
+pub use status::{ChainHealth, ChainStatus, EndpointStatus};
 pub use writer::{Cost, Draft, Receipt, RelayRegistration, Writer};

@@ -2,6 +2,7 @@
 //! metrics; nothing here decides anything.
 
 use std::fmt;
+use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -43,6 +44,23 @@ pub struct EndpointStatus {
     pub calls: (u64, u64),
 }
 
+/// What anybody may know of a reader: no URLs, which may hold their operators' keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChainHealth {
+    /// Configured endpoints.
+    pub endpoints: usize,
+    /// Those of them that count now.
+    pub usable: usize,
+    /// How many of them must agree.
+    pub quorum: usize,
+    /// Whether a single endpoint is believed, whatever it says.
+    pub trusts_one_endpoint: bool,
+    /// Seconds since the ledger of the directory closed.
+    pub ledger_age: Option<u64>,
+    /// What an operator should look at.
+    pub alarms: Vec<Alarm>,
+}
+
 /// Something an operator should look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "alarm")]
@@ -64,6 +82,18 @@ pub enum Alarm {
     },
     /// Nothing has been read yet.
     Empty,
+}
+
+impl Alarm {
+    /// Every kind, by the name under which metrics show it.
+    pub(crate) fn kinds() -> [(Discriminant<Self>, &'static str); 4] {
+        [
+            (discriminant(&Self::Stale { age: 0 }), "stale"),
+            (discriminant(&Self::NoQuorum { usable: 0 }), "no_quorum"),
+            (discriminant(&Self::Disagreement { entries: 0 }), "disagreement"),
+            (discriminant(&Self::Empty), "empty"),
+        ]
+    }
 }
 
 impl fmt::Display for Alarm {
@@ -98,6 +128,23 @@ impl ChainStatus {
         self.ledger.map(|ledger| now.since(ledger.closed_at))
     }
 
+    /// What anybody may know.
+    pub fn health(&self, now: UnixSeconds) -> ChainHealth {
+        ChainHealth {
+            endpoints: self.endpoints.len(),
+            usable: self.usable(),
+            quorum: self.quorum,
+            trusts_one_endpoint: self.quorum == 1,
+            ledger_age: self.age(now).map(|age| age.as_secs()),
+            alarms: self.alarms(now),
+        }
+    }
+
+    /// How many endpoints count now.
+    pub fn usable(&self) -> usize {
+        self.endpoints.iter().filter(|endpoint| endpoint.usable).count()
+    }
+
     /// What the endpoints last said, for an error message.
     pub fn problem(&self) -> String {
         let problem = |endpoint: &EndpointStatus| {
@@ -117,7 +164,7 @@ impl ChainStatus {
             Some(age) if age > STALE_AFTER => alarms.push(Alarm::Stale { age: age.as_secs() }),
             Some(_) => {}
         }
-        let usable = self.endpoints.iter().filter(|endpoint| endpoint.usable).count();
+        let usable = self.usable();
         if usable < self.quorum {
             alarms.push(Alarm::NoQuorum { usable });
         }
@@ -125,5 +172,46 @@ impl ChainStatus {
             alarms.push(Alarm::Disagreement { entries: self.disputed });
         }
         alarms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_tells_alarms_and_trust_but_no_urls() {
+        let endpoint = EndpointStatus {
+            url: "https://rpc.example/?key=secret".into(),
+            ledger: None,
+            usable: false,
+            last_error: Some("https://rpc.example/?key=secret: down".into()),
+            contradictions: 0,
+            calls: (1, 1),
+        };
+        let mut status = ChainStatus {
+            endpoints: vec![endpoint],
+            quorum: 1,
+            ledger: Some(LedgerTime { sequence: 9, closed_at: UnixSeconds(1_000) }),
+            revisions: Some((1, 1)),
+            pending: 0,
+            disputed: 2,
+            ignored_records: 0,
+        };
+        let health = serde_json::to_value(status.health(UnixSeconds(1_400))).unwrap();
+        assert!(!health.to_string().contains("secret"), "{health}");
+        assert_eq!(health["trusts_one_endpoint"], true);
+        assert_eq!(health["ledger_age"], 400);
+        let alarms = serde_json::json!([
+            { "alarm": "stale", "age": 400 },
+            { "alarm": "no_quorum", "usable": 0 },
+            { "alarm": "disagreement", "entries": 2 },
+        ]);
+        assert_eq!(health["alarms"], alarms);
+        status.endpoints[0].usable = true;
+        (status.quorum, status.disputed) = (2, 0);
+        let health = status.health(UnixSeconds(1_010));
+        assert!(!health.trusts_one_endpoint);
+        assert_eq!(health.alarms, [Alarm::NoQuorum { usable: 1 }]);
     }
 }

@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tunnler_chain::ChainHandle;
 use tunnler_protocol::SecretKey;
 use tunnler_protocol::directory::Directory;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Directory with the zone's keys; `None` leaves the zone unsigned.
     pub zone_keys: Option<PathBuf>,
+    /// How well the chain can be read, for `/health`; `None` without a chain.
+    pub chain: Option<ChainHandle>,
     /// Renders metrics, if they are recorded.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -163,7 +166,7 @@ impl Server {
             tasks.spawn(upkeep(metrics, stop.clone()));
         }
         if let Some(admin) = admin {
-            let routes = http::admin::routes(shared.clone(), config.metrics);
+            let routes = http::admin::routes(shared.clone(), config.chain, config.metrics);
             tasks.spawn(admin.serve(routes, stop.clone()));
         }
         let responder = Arc::new(Responder::new(shared, config.rate));

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tunnler_chain::ChainHandle;
 use tunnler_protocol::control::{CloseCode, Closing};
 use tunnler_protocol::directory::Directory;
 use tunnler_protocol::instance::{BootId, InstanceId};
@@ -80,8 +81,8 @@ pub struct RelayConfig {
     pub certificates: Certificates,
     /// The newest directory.
     pub directory: watch::Receiver<Option<Arc<Directory>>>,
-    /// How many RPC endpoints must agree, for `/health`; `None` without a chain.
-    pub rpc_quorum: Option<usize>,
+    /// How well the chain can be read, for `/health`; `None` without a chain.
+    pub chain: Option<ChainHandle>,
     /// Sees every byte that is passed on. For tests that show what a relay can see.
     pub tap: Option<Arc<dyn Tap>>,
 }
@@ -109,7 +110,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) tls: TlsAcceptor,
     pub(crate) certificates: Certificates,
-    pub(crate) rpc_quorum: Option<usize>,
+    pub(crate) chain: Option<ChainHandle>,
     pub(crate) tasks: TaskTracker,
     /// No new sessions any more.
     pub(crate) draining: CancellationToken,
@@ -231,7 +232,7 @@ impl Relay {
             budget: MemoryBudget::new(limits.memory_budget),
             tls: TlsAcceptor::from(Arc::new(tls)),
             certificates: config.certificates,
-            rpc_quorum: config.rpc_quorum,
+            chain: config.chain,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),

@@ -38,8 +38,10 @@ impl Alarms {
                 Word::Over(_) => tracing::info!(alarms = alarms.len(), "an alarm about the chain is over"),
             }
         }
-        let told = self.going_on.iter().filter(|ongoing| ongoing.is_told).count();
-        metrics::gauge!("chain_alarms").set(told as f64);
+        for (kind, name) in Alarm::kinds() {
+            let is_told = self.going_on.iter().any(|ongoing| ongoing.kind == kind && ongoing.is_told);
+            metrics::gauge!("chain_alarms", "alarm" => name).set(f64::from(u8::from(is_told)));
+        }
     }
 
     fn observe(&mut self, alarms: &[Alarm], now: Instant) -> Vec<Word> {

@@ -47,9 +47,8 @@ async fn a_large_zone_is_read_and_followed() {
         let expires = chain.handle().directory().expect("ready").names[&name].expires_at;
         writer.renew_name(&name, 1).send().await.expect("renewed");
         // The ledger closed before the receipt came; from then on.
-        let renewed = |directory: &tunnler_protocol::directory::Directory| {
-            directory.names[&name].expires_at > expires
-        };
+        let renewed =
+            |directory: &tunnler_protocol::directory::Directory| directory.names[&name].expires_at > expires;
         slowest = slowest.max(wait_for(&chain, "the renewal", renewed).await);
     }
     chain.shutdown().await;

@@ -132,6 +132,7 @@ pub(super) fn resolve(arguments: RunArguments) -> Result<Run, ConfigError> {
             seconds => Probing::Every(Duration::from_secs(seconds)),
         },
         zone_keys: arguments.zone_keys.or(raw.zone_keys),
+        chain: None,
         metrics: None,
     };
     Ok(Run { network, state, server })

@@ -43,6 +43,7 @@ async fn serve(run: config::Run) -> Result<(), Failure> {
     let address = server.key.address();
     let chain = Chain::start(chain)?;
     let handle = chain.handle();
+    server.chain = Some(handle.clone());
     let server = Server::bind(server, handle.subscribe()).await?;
     for dns in server.dns_addresses() {
         tracing::info!(%dns, key = %address, "serving");

@@ -8,6 +8,7 @@ use axum::{Json, Router};
 use hickory_proto::rr::Name;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use tunnler_chain::ChainHandle;
 use tunnler_protocol::live::Hearing;
 
 use crate::answer::explain;
@@ -21,18 +22,19 @@ const CLOCK_TOLERANCE: i64 = 30;
 #[derive(Clone)]
 struct Desk {
     shared: Shared,
+    chain: Option<ChainHandle>,
     metrics: Option<PrometheusHandle>,
 }
 
 /// All routes of the admin listener.
-pub fn routes(shared: Shared, metrics: Option<PrometheusHandle>) -> Router {
+pub fn routes(shared: Shared, chain: Option<ChainHandle>, metrics: Option<PrometheusHandle>) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/health", get(health))
         .route("/metrics", get(render))
         .route("/explain/{name}", get(explain_name))
-        .with_state(Desk { shared, metrics })
+        .with_state(Desk { shared, chain, metrics })
 }
 
 async fn ready(State(desk): State<Desk>) -> Response {
@@ -52,6 +54,7 @@ async fn health(State(desk): State<Desk>) -> Json<Value> {
         "ledger_age": snapshot.age(clock::unix_now()).map(|age| age.as_secs()),
         "names": snapshot.zone.as_ref().map(|zone| zone.directory.names.len()),
         "clients": snapshot.clients(),
+        "chain": desk.chain.as_ref().map(|chain| chain.status().health(clock::unix_now().seconds())),
         "feeds": {
             "complete": heard(Hearing::Complete),
             "partial": heard(Hearing::Partial),

@@ -48,6 +48,7 @@ fn config(state: Option<PathBuf>) -> Config {
         probing: Probing::Off,
         state,
         zone_keys: None,
+        chain: None,
         metrics: None,
     }
 }

@@ -93,7 +93,7 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
         limits: run.limits,
         certificates: keeper.certificates(),
         directory: handle.subscribe(),
-        rpc_quorum: Some(run.network.quorum),
+        chain: Some(handle.clone()),
         tap: None,
     })?;
     let ready = Arc::new(AtomicBool::new(false));

@@ -7,6 +7,7 @@ use axum::extract::{Extension, State};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use tunnler_chain::ChainHealth;
 use tunnler_protocol::challenge::Statement;
 use tunnler_protocol::{Address, HostName};
 
@@ -24,21 +25,23 @@ pub(super) struct Health {
     ledger_age: Option<u64>,
     /// Whether the own host has a certificate of a CA.
     certificate: bool,
-    /// With one endpoint, that endpoint is fully trusted.
-    rpc_quorum: Option<usize>,
+    /// How well the chain can be read: alarms, and whether a single endpoint is believed.
+    chain: Option<ChainHealth>,
 }
 
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Json<Health> {
     let ledger = shared.directory.borrow().as_ref().map(|directory| directory.ledger);
     let draining = shared.draining.is_cancelled();
+    let chain = shared.chain.as_ref().map(|chain| chain.status().health(clock::seconds()));
+    let alarmed = chain.as_ref().is_some_and(|chain| !chain.alarms.is_empty());
     Json(Health {
-        status: if draining || ledger.is_none() { "degraded" } else { "ok" },
+        status: if draining || alarmed || ledger.is_none() { "degraded" } else { "ok" },
         sessions: shared.sessions.count(),
         draining,
         ledger: ledger.map(|ledger| ledger.sequence),
         ledger_age: ledger.map(|ledger| clock::seconds().since(ledger.closed_at).as_secs()),
         certificate: shared.certificates.has_certificate(),
-        rpc_quorum: shared.rpc_quorum,
+        chain,
     })
 }
 

@@ -85,7 +85,7 @@ impl World {
             listener: tunnler_relay::listen("127.0.0.1:0".parse().unwrap()).await.unwrap(),
             limits: Limits::default(),
             directory: receiver,
-            rpc_quorum: None,
+            chain: None,
             tap: None,
         };
         change(&mut config);

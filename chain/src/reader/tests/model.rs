@@ -52,8 +52,7 @@ pub(super) enum Lie {
 
 pub(super) fn lies() -> impl Strategy<Value = Lie> {
     use Lie::{Denies, Exaggerates, Forges, Misplaces, None, Postpones, Rambles, RunsAhead, Withholds};
-    let lies =
-        vec![None, Denies, Forges, Withholds, RunsAhead, Exaggerates, Postpones, Misplaces, Rambles];
+    let lies = vec![None, Denies, Forges, Withholds, RunsAhead, Exaggerates, Postpones, Misplaces, Rambles];
     proptest::sample::select(lies)
 }
 
@@ -284,7 +283,8 @@ impl Model {
         };
         let mut hints = Vec::new();
         if lie == Lie::Rambles {
-            let silence = Hint { contract: Contract::Registry, revision: None, ledger: latest, keys: Vec::new() };
+            let silence =
+                Hint { contract: Contract::Registry, revision: None, ledger: latest, keys: Vec::new() };
             let cursor = format!("{:019}-0000000000", (first << 32) + skip as u64 + 1);
             return Page { full: true, hints: vec![silence; PAGE], cursor, latest };
         }
