@@ -13,7 +13,7 @@ use tunnler_protocol::HostName;
 use tunnler_protocol::directory::AcmeIdentity;
 
 pub use account::{Account, CertificateAuthority};
-pub use keeper::{Keeper, KeeperState};
+pub use keeper::{Keeper, KeeperState, Keeping};
 pub use order::Hosts;
 
 use crate::certificate::CertificateError;

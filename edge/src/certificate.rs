@@ -91,6 +91,14 @@ fn describe(leaf: &[u8]) -> Result<(Vec<String>, UnixSeconds, UnixSeconds), Cert
     Ok((names.collect(), seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp())))
 }
 
+/// The end of validity of a leaf in DER, if it names `host` or covers it with a wildcard.
+pub fn covered_until(leaf: &[u8], host: &str) -> Result<Option<UnixSeconds>, CertificateError> {
+    let (names, _, until) = describe(leaf)?;
+    let wildcard = wildcard_for(host);
+    let covers = names.iter().any(|name| name == host || wildcard.as_ref() == Some(name));
+    Ok(covers.then_some(until))
+}
+
 fn wildcard_for(host: &str) -> Option<String> {
     host.split_once('.').map(|(_, parent)| format!("*.{parent}"))
 }

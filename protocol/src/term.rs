@@ -11,7 +11,7 @@ use crate::address::Address;
 use crate::control::AcmeValue;
 use crate::directory::{AcmeIdentity, Directory};
 use crate::name::{HostName, PublicName, Zone};
-use crate::presence::{Claims, MAX_ACME, ServiceKind, TlsMode, is_challenge_value};
+use crate::presence::{MAX_ACME, MAX_TXT_VALUES, Service, ServiceKind, TlsMode, is_challenge_value};
 use crate::time::UnixSeconds;
 
 /// Longest time for which a value stays in the presence.
@@ -23,19 +23,16 @@ const BURST: u64 = 32;
 /// ...and then once in this many seconds: each change is a new presence for every relay and DNS server.
 const REFILL: u64 = 10;
 
-/// The hosts whose TLS `claims` let relays end: `NAME.ZONE` for the first service, `SERVICE.NAME.ZONE` for every other.
-/// Without names, those of the account.
-pub fn hosts(zone: &Zone, claims: &Claims) -> Vec<HostName> {
-    let labels = claims.names.iter().filter(|name| matches!(name, PublicName::Label(_)));
+/// The hosts whose TLS `client` lets relays end when its presence lists these names and services: `NAME.ZONE` for the
+/// first service, `SERVICE.NAME.ZONE` for every other. Without names, those of the account.
+pub fn hosts(zone: &Zone, client: Address, names: &[PublicName], services: &[Service]) -> Vec<HostName> {
+    let labels = names.iter().filter(|name| matches!(name, PublicName::Label(_)));
     let mut bare: Vec<HostName> = labels.map(|name| zone.public_host(name)).collect();
-    if claims.names.is_empty() {
-        bare.push(zone.account_host(&claims.iss));
+    if names.is_empty() {
+        bare.push(zone.account_host(&client));
     }
-    let ended = |(_, service): &(usize, &crate::presence::Service)| {
-        service.kind == ServiceKind::Http && service.tls == TlsMode::Term
-    };
-    let services = claims.services.iter().enumerate().filter(ended);
-    let of_service = |(index, service): (usize, &crate::presence::Service)| {
+    let services = services.iter().enumerate().filter(|(_, service)| is_ended_by_relays(service));
+    let of_service = |(index, service): (usize, &Service)| {
         let below = move |host: &HostName| match index {
             0 => Some(host.clone()),
             // A name too long for DNS cannot be asked for either.
@@ -44,6 +41,11 @@ pub fn hosts(zone: &Zone, claims: &Claims) -> Vec<HostName> {
         bare.iter().filter_map(below).collect::<Vec<_>>()
     };
     services.flat_map(of_service).collect()
+}
+
+/// Whether relays end the TLS of this service's visitors.
+pub fn is_ended_by_relays(service: &Service) -> bool {
+    service.kind == ServiceKind::Http && service.tls == TlsMode::Term
 }
 
 /// The ACME accounts that a presence of a client with term-mode services names: `own`, then those that the chain says
@@ -177,7 +179,7 @@ impl Requests {
         let mut values: BTreeMap<HostName, Vec<String>> = BTreeMap::new();
         for ((host, _), shown) in &self.shown {
             let of_host = values.entry(host.clone()).or_default();
-            if of_host.len() < crate::presence::MAX_TXT_VALUES && !of_host.contains(&shown.value) {
+            if of_host.len() < MAX_TXT_VALUES && !of_host.contains(&shown.value) {
                 of_host.push(shown.value.clone());
             }
         }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use instant_acme::{AccountCredentials, NewAccount};
+use instant_acme::{AccountCredentials, Key, NewAccount};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use tunnler_protocol::directory::AcmeIdentity;
 
@@ -52,8 +53,24 @@ impl Account {
                 account
             }
         };
+        Ok(Self::new(inner, ca))
+    }
+
+    /// The account of a key that somebody else keeps (PKCS#8); the CA opens one if it does not know the key (RFC 8555,
+    /// section 7.3).
+    pub async fn of_key(pkcs8: &[u8], ca: &CertificateAuthority) -> Result<Self, AcmeError> {
+        let library = |error| AcmeError::from_library(&ca.directory, error);
+        let pkcs8 = PrivatePkcs8KeyDer::from(pkcs8.to_vec());
+        let key = Key::from_pkcs8_der(pkcs8.clone_key()).map_err(library)?;
+        let opened =
+            builder(ca)?.create_from_key((key, PrivateKeyDer::Pkcs8(pkcs8)), ca.directory.clone()).await;
+        let (inner, _) = opened.map_err(library)?;
+        Ok(Self::new(inner, ca))
+    }
+
+    fn new(inner: instant_acme::Account, ca: &CertificateAuthority) -> Self {
         let identity = AcmeIdentity { issuer: ca.issuer.clone(), account: inner.id().to_owned() };
-        Ok(Self { inner, directory: ca.directory.clone(), identity })
+        Self { inner, directory: ca.directory.clone(), identity }
     }
 
     /// What CAA must allow.

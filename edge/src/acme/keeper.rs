@@ -63,45 +63,84 @@ pub struct Keeper<D> {
 impl<D: Dns01> Keeper<D> {
     /// Runs until dropped; only a file that cannot be written ends it, or a CA that lost the account.
     pub async fn run(self) -> Result<Infallible, AcmeError> {
-        let mut current = order::load(&self.store, &self.hosts)?;
-        if let Some(certificate) = &current {
-            self.certificates.install(certificate);
-        }
-        let mut passing = PASSING_WAIT;
+        let mut keeping = self.begin()?;
         loop {
-            if let Some(certificate) = &current {
-                self.sleep_until_renewal(certificate).await;
-            }
-            let failures = self.failures()?;
-            if failures.next_attempt(now()) > now() {
-                sleep_until(failures.next_attempt(now())).await;
-            }
-            self.tell(KeeperState::Ordering);
-            match order::obtain(&self.account, &self.store, &self.hosts, &self.dns, current.as_ref()).await {
-                Ok(certificate) => {
-                    self.store.remove(FAILURES_FILE)?;
-                    self.certificates.install(&certificate);
-                    current = Some(certificate);
-                    passing = PASSING_WAIT;
-                }
-                Err(error @ (AcmeError::Store(_) | AcmeError::AccountGone)) => return Err(error),
-                Err(error) => {
-                    let counted = matches!(error, AcmeError::Refused(_) | AcmeError::Issued(_));
-                    let next = if counted {
-                        self.remember(failures.failed(now()))?
-                    } else {
-                        let next = now().plus(passing);
-                        passing = (passing * 2).min(PASSING_WAIT_MAX);
-                        next
-                    };
-                    tracing::warn!(host = %self.hosts.host, %error, "no certificate yet");
-                    self.tell(KeeperState::Failed { problem: error.to_string(), next });
-                    sleep_until(next).await;
-                }
-            }
+            keeping.due().await?;
+            keeping.attempt().await?;
         }
     }
 
+    /// Puts the certificate on disk to use. The caller then goes on with [`Keeping::due`] and [`Keeping::attempt`] in
+    /// turns: for those that let only so many orders happen.
+    pub fn begin(self) -> Result<Keeping<D>, AcmeError> {
+        let current = order::load(&self.store, &self.hosts)?;
+        if let Some(certificate) = &current {
+            self.certificates.install(certificate);
+        }
+        Ok(Keeping { keeper: self, current, passing: PASSING_WAIT, rest: UnixSeconds(0) })
+    }
+}
+
+/// A keeper at work.
+pub struct Keeping<D> {
+    keeper: Keeper<D>,
+    current: Option<Certificate>,
+    /// How long to wait after the next trouble that the CA does not count.
+    passing: Duration,
+    /// No attempt before.
+    rest: UnixSeconds,
+}
+
+impl<D: Dns01> Keeping<D> {
+    /// Returns when a certificate is to be ordered.
+    pub async fn due(&self) -> Result<(), AcmeError> {
+        sleep_until(self.rest).await;
+        if let Some(certificate) = &self.current {
+            self.keeper.sleep_until_renewal(certificate).await;
+        }
+        let failures = self.keeper.failures()?;
+        if failures.next_attempt(now()) > now() {
+            sleep_until(failures.next_attempt(now())).await;
+        }
+        Ok(())
+    }
+
+    /// Whether an attempt takes up an order that the CA already has.
+    pub fn is_resumed(&self) -> bool {
+        order::is_pending(&self.keeper.store)
+    }
+
+    /// Tries once, now. What fails is kept in mind for [`Keeping::due`]; errors are those that end [`Keeper::run`].
+    pub async fn attempt(&mut self) -> Result<(), AcmeError> {
+        let keeper = &self.keeper;
+        keeper.tell(KeeperState::Ordering);
+        let current = self.current.as_ref();
+        match order::obtain(&keeper.account, &keeper.store, &keeper.hosts, &keeper.dns, current).await {
+            Ok(certificate) => {
+                keeper.store.remove(FAILURES_FILE)?;
+                keeper.certificates.install(&certificate);
+                (self.current, self.passing) = (Some(certificate), PASSING_WAIT);
+                Ok(())
+            }
+            Err(error @ (AcmeError::Store(_) | AcmeError::AccountGone)) => Err(error),
+            Err(error) => {
+                let counted = matches!(error, AcmeError::Refused(_) | AcmeError::Issued(_));
+                self.rest = if counted {
+                    keeper.remember(keeper.failures()?.failed(now()))?
+                } else {
+                    let next = now().plus(self.passing);
+                    self.passing = (self.passing * 2).min(PASSING_WAIT_MAX);
+                    next
+                };
+                tracing::warn!(host = %keeper.hosts.host, %error, "no certificate yet");
+                keeper.tell(KeeperState::Failed { problem: error.to_string(), next: self.rest });
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<D> Keeper<D> {
     fn tell(&self, new: KeeperState) {
         self.state.send_if_modified(|state| std::mem::replace(state, new.clone()) != new);
     }

@@ -64,6 +64,11 @@ pub fn load(store: &Store, hosts: &Hosts) -> Result<Option<Certificate>, AcmeErr
     }
 }
 
+/// Whether an order in `store` waits to be taken up. One that cannot be read does not.
+pub(super) fn is_pending(store: &Store) -> bool {
+    store.read(ORDER_FILE).is_ok_and(|order| order.is_some())
+}
+
 /// Orders a certificate and stores it, or takes up the order that an earlier process began.
 pub async fn obtain(
     account: &Account,

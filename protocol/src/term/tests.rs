@@ -2,10 +2,7 @@
 
 use super::*;
 use crate::SecretKey;
-use crate::instance::InstanceId;
-use crate::presence::Service;
 use crate::selection::tests::{directory, relay};
-use crate::time::UnixMillis;
 
 const NOW: UnixSeconds = UnixSeconds(1_000_000);
 
@@ -16,28 +13,6 @@ fn identity(n: u8) -> AcmeIdentity {
 /// Relays 1 to 5, of which 5 has no account.
 fn chain() -> Directory {
     directory((1..=5).map(|n| crate::directory::Relay { acme: (n < 5).then(|| identity(n)), ..relay(n) }))
-}
-
-fn claims(names: &[&str], services: &[(&str, ServiceKind, TlsMode)]) -> Claims {
-    Claims {
-        iss: SecretKey::from_seed(&[99; 32]).address(),
-        ins: InstanceId([0; 16]),
-        seq: UnixMillis(1),
-        exp: UnixSeconds(1),
-        names: names.iter().map(|name| name.parse().unwrap()).collect(),
-        relays: Vec::new(),
-        services: services
-            .iter()
-            .map(|(name, kind, tls)| Service {
-                name: name.parse().unwrap(),
-                kind: *kind,
-                tls: *tls,
-                port: None,
-            })
-            .collect(),
-        acme: Vec::new(),
-        txt: BTreeMap::new(),
-    }
 }
 
 fn host(text: &str) -> HostName {
@@ -57,16 +32,24 @@ fn only_hosts_of_term_services_are_the_relays() {
     use ServiceKind::{Http, Tcp};
     use TlsMode::{Pass, Term};
     let zone: Zone = "tun.test".parse().unwrap();
-    let of = |names: &[&str], services: &[_]| {
-        let hosts = hosts(&zone, &claims(names, services));
+    let client = SecretKey::from_seed(&[99; 32]).address();
+    let of = |names: &[&str], services: &[(&str, ServiceKind, TlsMode)]| {
+        let names: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+        let service = |(name, kind, tls): &(&str, _, _)| Service {
+            name: name.parse().unwrap(),
+            kind: *kind,
+            tls: *tls,
+            port: None,
+        };
+        let services: Vec<_> = services.iter().map(service).collect();
+        let hosts = hosts(&zone, client, &names, &services);
         hosts.iter().map(|host| host.as_str().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(of(&["mynode"], &[("http", Http, Term)]), ["mynode.tun.test"]);
     assert_eq!(of(&["mynode"], &[("http", Http, Pass), ("ssh", Tcp, Term)]), [""; 0]);
     let mixed = [("http", Http, Pass), ("api", Http, Term)];
     assert_eq!(of(&["mynode", "other"], &mixed), ["api.mynode.tun.test", "api.other.tun.test"]);
-    let account = SecretKey::from_seed(&[99; 32]).address().label();
-    assert_eq!(of(&[], &[("http", Http, Term)]), [format!("{account}.tun.test")]);
+    assert_eq!(of(&[], &[("http", Http, Term)]), [format!("{}.tun.test", client.label())]);
     // The proof for a custom domain lies in that domain's own DNS.
     assert_eq!(of(&["shop.example"], &[("http", Http, Term)]), [""; 0]);
 }
