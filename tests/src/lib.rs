@@ -9,6 +9,7 @@ pub mod load;
 pub mod pebble;
 pub mod ports;
 pub mod process;
+pub mod soak;
 pub mod visitor;
 pub mod web;
 
