@@ -4,13 +4,17 @@
 //! request is parsed, checked and written anew, so the upstream sees exactly the requests that were understood here.
 //! An abnormal end on one side is an abnormal end on the other, never a clean one.
 
+mod access;
 mod body;
 mod document;
 mod files;
 mod headers;
+mod rates;
 mod refusal;
 mod request;
+mod rules;
 mod site;
+mod stall;
 mod upgrade;
 mod upstream;
 
@@ -30,15 +34,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnler_protocol::HostName;
 
+pub use access::{Access, Credentials, CredentialsError, Preflight, Proof, Provider, Webhook, WebhookError};
 pub use body::ResponseBody;
 pub use document::Document;
-pub use files::Files;
-pub use site::{Backend, Fixed, PathRule, Route, Site};
-pub use upstream::{HostHeader, Target, TargetError, Upstream, UpstreamTls};
+pub use files::{Files, Listing};
+pub use rates::{Rate, Rates};
+pub use rules::{Edits, Untouchable};
+pub use site::{Backend, Fixed, FullUrl, PathRule, Route, Rules, Site};
+pub use upstream::{Checks, HostHeader, Pool, Target, TargetError, Timeouts, Upstream, UpstreamTls};
 
 use crate::tls::Protocol;
 use refusal::{Refusal, Wants};
-use request::Checked;
+use request::{Checked, Wish};
+use stall::Stall;
 
 /// Most bytes of one request's head.
 const MAX_HEAD: usize = 64 * 1024;
@@ -48,6 +56,8 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(20);
 const MAX_H2_STREAMS: u32 = 100;
 /// An HTTP/2 visitor without a request for this long is sent away.
 const H2_IDLE: Duration = Duration::from_secs(60);
+/// A visitor that reads nothing of what it is sent for this long is sent away.
+const READER_STALL: Duration = Duration::from_secs(60);
 
 /// Who is asking, as far as the connection tells.
 #[derive(Clone, Debug)]
@@ -83,7 +93,7 @@ where
     let spliced = TaskTracker::new();
     let connection =
         Arc::new(Connection { visitor, site, spliced: spliced.clone(), open: AtomicUsize::new(0) });
-    let io = TokioIo::new(stream);
+    let io = TokioIo::new(Stall::new(stream, READER_STALL));
     let served = match protocol {
         Protocol::Http1 => serve_http1(io, connection, &stop).await,
         Protocol::Http2 => serve_http2(io, connection, &stop).await,
@@ -125,6 +135,7 @@ where
     let service = service_fn(move |request| answer(connection.clone(), request));
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(MAX_H2_STREAMS)
         .max_header_list_size(MAX_HEAD as u32)
         .max_send_buf_size(256 * 1024)
@@ -191,6 +202,7 @@ async fn answer(
         tracing::debug!(visitor = %connection.visitor.address, host = %connection.visitor.host, %refusal, "refused");
         refusal.into_response(wants, http1)
     });
+    connection.site.finish(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     Ok(response.map(|body| body.holding(open)))
 }
@@ -199,14 +211,16 @@ async fn route(
     connection: &Connection,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let checked = Checked::new(request, &connection.visitor)?;
-    match connection.site.backend(checked.path()) {
-        Backend::Upstream(upstream) if checked.is_websocket() => {
-            upgrade::pass(checked, upstream, &connection.visitor, &connection.spliced).await
-        }
-        Backend::Upstream(upstream) => upstream.pass(checked, &connection.visitor).await,
-        Backend::Document(document) => document.answer(&checked, &connection.visitor).await,
-        Backend::Files(files) => files.answer(&checked).await,
-        Backend::Fixed(fixed) => Ok(fixed.answer(checked.method())),
+    let Connection { visitor, site, spliced, .. } = connection;
+    let mut checked = Checked::new(request, visitor)?;
+    let backend = site.admit(&mut checked, visitor).await?;
+    match (backend, checked.wish) {
+        (Backend::Upstream(upstream), Wish::Answer) => upstream.pass(checked).await,
+        (Backend::Pool(pool), Wish::Answer) => pool.pass(checked).await,
+        (Backend::Upstream(upstream), _) => upgrade::pass(checked, upstream, spliced).await,
+        (Backend::Pool(pool), _) => upgrade::pass(checked, pool.choose(), spliced).await,
+        (Backend::Document(document), _) => document.answer(&checked, visitor).await,
+        (Backend::Files(files), _) => files.answer(&checked).await,
+        (Backend::Fixed(fixed), _) => Ok(fixed.answer(checked.method())),
     }
 }

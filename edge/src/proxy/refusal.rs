@@ -1,5 +1,7 @@
 //! Answers that come from the edge itself: what went wrong, in words for people or as JSON for programs.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
@@ -10,35 +12,93 @@ use super::body::ResponseBody;
 pub(super) enum Refusal {
     #[error("malformed request: {0}")]
     Malformed(&'static str),
-    #[error("this method is not passed on")]
-    Method,
+    #[error("this service asks for a name and password, or a token")]
+    Unauthorized(Challenge),
+    #[error("this address may not use this service")]
+    Forbidden,
+    #[error("the message is not signed as this service expects: {0}")]
+    Unsigned(&'static str),
     #[error("there is nothing here")]
     NotFound,
+    #[error("this method is not passed on")]
+    Method,
+    #[error("the body did not arrive in time")]
+    BodyTimeout,
+    #[error("the body is larger than this service takes")]
+    TooLarge,
     #[error("this connection is for another host")]
     Misdirected,
-    #[error("the service behind this name is not running or refuses connections")]
-    Unreachable,
+    #[error("too many requests")]
+    TooMany(Duration),
+    #[error("the service behind this name does not speak WebSocket")]
+    NoWebSocket,
     #[error("the service behind this name broke off without an answer")]
     BrokenUpstream,
+    #[error("the service behind this name does not speak TLS, or shows another certificate than it should")]
+    UntrustedUpstream,
+    #[error("the service behind this name is not running or refuses connections")]
+    Unreachable,
+    #[error("too much is being received at once")]
+    Busy,
+    #[error("the service behind this name could not be reached in time")]
+    ConnectTimeout,
     #[error("the service behind this name did not answer in time")]
     UpstreamTimeout,
+}
+
+/// What proves that a visitor may use a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// A name and password (RFC 7617).
+    Basic,
+    /// A token (RFC 6750).
+    Bearer,
+    /// Either.
+    Either,
+}
+
+impl Challenge {
+    fn offers(self) -> &'static [&'static str] {
+        const BASIC: &str = "Basic realm=\"this service\", charset=\"UTF-8\"";
+        match self {
+            Self::Basic => &[BASIC],
+            Self::Bearer => &["Bearer"],
+            Self::Either => &[BASIC, "Bearer"],
+        }
+    }
 }
 
 impl Refusal {
     fn status(self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthorized(_) | Self::Unsigned(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BrokenUpstream => StatusCode::BAD_GATEWAY,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::NoWebSocket => StatusCode::NOT_IMPLEMENTED,
+            Self::BrokenUpstream | Self::UntrustedUpstream => StatusCode::BAD_GATEWAY,
+            Self::Unreachable | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
-    /// The visitor's HTTP/1 connection is closed after a request that was not understood: what follows it cannot be
-    /// trusted to be another request.
+    /// Whether no connection to the upstream came about.
+    pub(super) fn is_unconnected(self) -> bool {
+        matches!(self, Self::Unreachable | Self::UntrustedUpstream | Self::ConnectTimeout)
+    }
+
+    /// Whether the upstream is to blame.
+    pub(super) fn is_upstreams_fault(self) -> bool {
+        self.is_unconnected() || matches!(self, Self::BrokenUpstream | Self::UpstreamTimeout)
+    }
+
+    /// The visitor's HTTP/1 connection is closed after a request that was not understood or whose body was not read:
+    /// what follows it cannot be trusted to be another request.
     pub(super) fn into_response(self, wants: Wants, http1: bool) -> Response<ResponseBody> {
         let status = self.status();
         let (kind, text) = match wants {
@@ -50,16 +110,27 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self == Self::Method {
-            headers.insert(
-                header::ALLOW,
-                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-            );
+        match self {
+            Self::Method => {
+                let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+                headers.insert(header::ALLOW, methods);
+            }
+            Self::Unauthorized(challenge) => {
+                for offer in challenge.offers() {
+                    headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(offer));
+                }
+            }
+            Self::TooMany(wait) => {
+                // Whole seconds (RFC 9110, section 10.2.3), never too early.
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+            }
+            Self::Unreachable | Self::Busy => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            _ => {}
         }
-        if self == Self::Unreachable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-        }
-        if http1 && matches!(self, Self::Malformed(_) | Self::Method) {
+        let unread = matches!(self, Self::Malformed(_) | Self::Method | Self::TooLarge | Self::BodyTimeout);
+        if http1 && unread {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

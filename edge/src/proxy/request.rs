@@ -8,26 +8,43 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, Version};
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 
+use super::body::Source;
 use super::refusal::Refusal;
 use super::{Visitor, headers};
 
-/// A request that is understood: one host, which is the visitor's, one path, one framing.
+/// A request that is understood: one host, which is the visitor's, one path, one framing. Its headers say nothing any
+/// more of the connection that it came on, and the truth about where it came from.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) parts: Parts,
-    pub(super) body: Incoming,
+    pub(super) body: Source,
     /// Host and port as the upstream shall see them: lower case, without a trailing dot.
     pub(super) host: HeaderValue,
     pub(super) path: PathAndQuery,
+    pub(super) wish: Wish,
+    /// Whether the visitor takes trailers.
+    pub(super) trailers: bool,
+    /// Most bytes of the body that are passed on.
+    pub(super) most: u64,
+}
+
+/// What shall become of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Nothing but an answer.
+    Answer,
+    /// A WebSocket, by upgrade of an HTTP/1.1 connection (RFC 6455, section 4.1).
+    Upgrade,
+    /// A WebSocket in an HTTP/2 stream (RFC 8441, section 4).
+    Tunnel,
 }
 
 impl Checked {
     pub(super) fn new(request: Request<Incoming>, visitor: &Visitor) -> Result<Self, Refusal> {
-        let (parts, body) = request.into_parts();
-        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-            return Err(Refusal::Method);
-        }
+        let (mut parts, body) = request.into_parts();
+        let wish = Wish::of(&parts)?;
         if parts.headers.contains_key(header::CONTENT_LENGTH)
             && parts.headers.contains_key(header::TRANSFER_ENCODING)
         {
@@ -44,7 +61,19 @@ impl Checked {
         if !path.as_str().starts_with('/') {
             return Err(Refusal::Malformed("a target that is not a path"));
         }
-        Ok(Self { parts, body, host, path })
+        let trailers = headers::lists(&parts.headers, &header::TE, "trailers");
+        headers::strip_hop_by_hop(&mut parts.headers);
+        headers::strip_claims(&mut parts.headers);
+        headers::join_cookies(&mut parts.headers);
+        // The edge itself answers `100-continue` once the upstream takes the body.
+        parts.headers.remove(header::EXPECT);
+        headers::set_forwarding(&mut parts.headers, visitor.address, &host);
+        Ok(Self { parts, body: Source::Streamed(body), host, path, wish, trailers, most: u64::MAX })
+    }
+
+    /// The same request with another body.
+    pub(super) fn head(&self, body: Source) -> Self {
+        Self { parts: self.parts.clone(), body, host: self.host.clone(), path: self.path.clone(), ..*self }
     }
 
     pub(super) fn path(&self) -> &str {
@@ -55,14 +84,31 @@ impl Checked {
         &self.parts.method
     }
 
-    /// Whether the visitor asks to turn this HTTP/1.1 connection into a WebSocket (RFC 6455, section 4.1).
-    pub(super) fn is_websocket(&self) -> bool {
-        let headers = &self.parts.headers;
-        self.parts.version == Version::HTTP_11
-            && self.parts.method == Method::GET
-            && headers::lists(headers, &header::CONNECTION, "upgrade")
-            && names_websocket(headers)
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
     }
+
+    /// The length that the visitor announced, if any.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+}
+
+impl Wish {
+    fn of(parts: &Parts) -> Result<Self, Refusal> {
+        match (&parts.method, parts.extensions.get::<Protocol>()) {
+            (&Method::CONNECT, Some(protocol)) if protocol.as_str() == "websocket" => Ok(Self::Tunnel),
+            (&Method::CONNECT | &Method::TRACE, _) => Err(Refusal::Method),
+            (&Method::GET, _) if is_upgrade(parts) => Ok(Self::Upgrade),
+            _ => Ok(Self::Answer),
+        }
+    }
+}
+
+fn is_upgrade(parts: &Parts) -> bool {
+    parts.version == Version::HTTP_11
+        && headers::lists(&parts.headers, &header::CONNECTION, "upgrade")
+        && names_websocket(&parts.headers)
 }
 
 /// Whether `Upgrade` names WebSocket and nothing else.

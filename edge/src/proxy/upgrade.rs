@@ -1,30 +1,39 @@
-//! WebSocket through the proxy: the upgrade handshake, then bytes both ways.
+//! WebSocket through the proxy: the opening handshake, then bytes both ways. A visitor may ask for it in HTTP/1.1
+//! (RFC 6455) or in an HTTP/2 stream (RFC 8441); upstreams are asked in HTTP/1.1.
 //!
 //! Only WebSocket: any other upgrade is taken off the request and never happens.
 
-use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
-use super::Visitor;
-use super::body::ResponseBody;
+use super::body::{ResponseBody, Source};
 use super::refusal::Refusal;
-use super::request::{Checked, names_websocket};
+use super::request::{Checked, Wish, names_websocket};
 use super::upstream::Upstream;
 
 /// Passes a WebSocket handshake on; when the upstream agrees, a task of `spliced` carries the connection from then on.
 pub(super) async fn pass(
     mut checked: Checked,
     upstream: &Upstream,
-    visitor: &Visitor,
     spliced: &TaskTracker,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let visitor_side = checked.parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+    let upstream = upstream.upgrading().ok_or(Refusal::NoWebSocket)?;
+    let visitor_side = checked.parts.extensions.remove::<OnUpgrade>();
     let visitor_side = visitor_side.ok_or(Refusal::Malformed("an upgrade that this connection cannot do"))?;
-    let mut outgoing = upstream.outgoing(checked, visitor);
-    outgoing.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    outgoing.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let wish = checked.wish;
+    if wish == Wish::Tunnel {
+        checked.parts.method = Method::GET;
+        checked.parts.headers.insert(header::SEC_WEBSOCKET_KEY, fresh_key());
+    }
+    checked.body = Source::Nothing;
+    let (mut outgoing, _) = upstream.outgoing(checked);
+    ask_upgrade(outgoing.headers_mut());
     let mut answer = upstream.send(outgoing).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(upstream.incoming(answer));
@@ -33,16 +42,34 @@ pub(super) async fn pass(
         return Err(Refusal::BrokenUpstream);
     }
     let upstream_side = hyper::upgrade::on(&mut answer);
-    spliced.spawn(async move {
-        let Ok((visitor, upstream)) = tokio::try_join!(visitor_side, upstream_side) else { return };
-        let (mut visitor, mut upstream) = (TokioIo::new(visitor), TokioIo::new(upstream));
-        // An error on one side drops both: neither sees an orderly end that was none.
-        if let Err(error) = tokio::io::copy_bidirectional(&mut visitor, &mut upstream).await {
-            tracing::debug!(%error, "WebSocket connection broke");
+    spliced.spawn(splice(visitor_side, upstream_side));
+    let mut response = upstream.head(answer.map(|_| ResponseBody::empty()));
+    match wish {
+        Wish::Tunnel => {
+            *response.status_mut() = StatusCode::OK;
+            response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
         }
-    });
-    let mut response = upstream.incoming(answer.map(|_| ())).map(|_| ResponseBody::empty());
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        Wish::Upgrade | Wish::Answer => ask_upgrade(response.headers_mut()),
+    }
     Ok(response)
+}
+
+/// An error on one side drops both: neither sees an orderly end that was none.
+async fn splice(visitor: OnUpgrade, upstream: OnUpgrade) {
+    let Ok((visitor, upstream)) = tokio::try_join!(visitor, upstream) else { return };
+    let (mut visitor, mut upstream) = (TokioIo::new(visitor), TokioIo::new(upstream));
+    if let Err(error) = tokio::io::copy_bidirectional(&mut visitor, &mut upstream).await {
+        tracing::debug!(%error, "WebSocket connection broke");
+    }
+}
+
+fn ask_upgrade(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+fn fresh_key() -> HeaderValue {
+    let mut key = [0; 16];
+    rand::fill(&mut key).expect("the system has randomness");
+    HeaderValue::from_str(&STANDARD.encode(key)).expect("base64 is visible ASCII")
 }

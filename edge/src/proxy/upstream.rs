@@ -2,6 +2,7 @@
 //!
 //! Dials one declared address and nothing else, whatever a request says.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +14,71 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::RootCertStore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls;
+use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
+pub use pool::{Checks, Pool};
 pub use target::{Target, TargetError};
 
 use super::Visitor;
-use super::body::{Patient, ResponseBody};
+use super::body::{Cut, RequestBody, ResponseBody, Silence, Source};
 use super::headers;
 use super::refusal::Refusal;
 use super::request::Checked;
+use crate::tls::Protocol;
 
 mod dial;
+mod pool;
 mod target;
 
 use dial::{Dial, UpstreamStream};
 
-const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
-const BODY_SILENCE: Duration = Duration::from_secs(60);
-const IDLE: Duration = Duration::from_secs(30);
+/// Connections kept open to one upstream although no request uses them.
 const MAX_IDLE: usize = 32;
+
+/// Bytes of an answer that may arrive over HTTP/2 before the visitor took any: of one, and of all in a connection.
+const H2_STREAM_WINDOW: u32 = 1024 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// How long an upstream, and a visitor sending to it, may take.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// To connect, TLS included. Default 10 s.
+    pub connect: Duration,
+    /// From the last byte of the request to the head of the answer. Default 300 s.
+    pub answer: Duration,
+    /// Between two parts of a visitor's body while the upstream waits for it. Default 60 s.
+    pub upload_silence: Duration,
+    /// Between two parts of the answer's body. Default `None`, no limit: events may be hours apart.
+    pub answer_silence: Option<Duration>,
+    /// How long an unused connection is kept. Default 30 s.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            connect: seconds(10),
+            answer: seconds(300),
+            upload_silence: seconds(60),
+            answer_silence: None,
+            idle: seconds(30),
+        }
+    }
+}
+
+impl Timeouts {
+    /// Where another edge has deadlines of its own: it must not be hurried, and closes unused connections after 20 s.
+    fn of_other_end() -> Self {
+        let seconds = Duration::from_secs;
+        Self { answer: seconds(3600), idle: seconds(10), ..Self::default() }
+    }
+}
 
 /// How the certificate of an `https` upstream is judged.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +107,10 @@ pub enum HostHeader {
 pub struct Upstream {
     target: Target,
     host: HostHeader,
-    client: Client<Connector, Patient>,
+    timeouts: Timeouts,
+    client: Client<Connector, RequestBody>,
+    /// What WebSockets are asked of, if this one speaks HTTP/2.
+    upgrading: Option<Arc<Self>>,
 }
 
 type Connector = BoxCloneSyncService<Uri, TokioIo<UpstreamStream>, std::io::Error>;
@@ -78,16 +127,35 @@ impl fmt::Debug for Upstream {
 impl Upstream {
     /// A web server at `target`. Connects when asked for something, not before.
     pub fn new(target: Target, tls: &UpstreamTls, host: HostHeader) -> Self {
-        let connector = Connector::new(Dial::new(target.clone(), tls));
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .set_host(false)
-            .http2_only(target.speaks_http2())
-            .build(connector);
-        Self { target, host, client }
+        Self::with_timeouts(target, tls, host, Timeouts::default())
+    }
+
+    /// The same with other than the usual timeouts.
+    pub fn with_timeouts(target: Target, tls: &UpstreamTls, host: HostHeader, timeouts: Timeouts) -> Self {
+        let connector = Connector::new(Dial::new(target.clone(), tls, timeouts.connect));
+        let client = client(connector, &target, &timeouts);
+        Self { target, host, timeouts, client, upgrading: None }
+    }
+
+    /// A web server at the other end of connections that `open` makes in the protocol asked for. Speaks `protocol` to
+    /// it; WebSockets have HTTP/1.1 connections of their own in any case.
+    pub fn over<F, R, S>(open: F, protocol: Protocol) -> Self
+    where
+        F: Fn(Protocol) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = std::io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let upgrading = match protocol {
+            Protocol::Http1 => None,
+            Protocol::Http2 => Some(Arc::new(Self::over(open.clone(), Protocol::Http1))),
+        };
+        let connector = Connector::new(service_fn(move |_: Uri| {
+            let opening = open(protocol);
+            async move { Ok(TokioIo::new(UpstreamStream::new(opening.await?))) }
+        }));
+        let (target, timeouts) = (Target::other_end(protocol), Timeouts::of_other_end());
+        let client = client(connector, &target, &timeouts);
+        Self { target, host: HostHeader::Keep, timeouts, client, upgrading }
     }
 
     /// Where it is.
@@ -95,39 +163,36 @@ impl Upstream {
         &self.target
     }
 
-    pub(super) async fn pass(
-        &self,
-        checked: Checked,
-        visitor: &Visitor,
-    ) -> Result<Response<ResponseBody>, Refusal> {
-        let answer = self.send(self.outgoing(checked, visitor)).await?;
+    pub(super) async fn pass(&self, checked: Checked) -> Result<Response<ResponseBody>, Refusal> {
+        let (request, _) = self.outgoing(checked);
+        self.exchange(request).await
+    }
+
+    /// Sends a request and readies its answer for the visitor.
+    async fn exchange(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Refusal> {
+        let answer = self.send(request).await?;
         if answer.status().is_informational() {
             return Err(Refusal::BrokenUpstream);
         }
         Ok(self.incoming(answer))
     }
 
-    /// The request as the upstream shall see it.
-    pub(super) fn outgoing(&self, checked: Checked, visitor: &Visitor) -> Request<Patient> {
-        let Checked { mut parts, body, host, path } = checked;
-        let trailers = headers::lists(&parts.headers, &header::TE, "trailers");
-        headers::strip_hop_by_hop(&mut parts.headers);
-        headers::strip_claims(&mut parts.headers);
-        headers::join_cookies(&mut parts.headers);
-        // The edge itself answers `100-continue` once the upstream takes the body.
-        parts.headers.remove(header::EXPECT);
-        headers::set_forwarding(&mut parts.headers, visitor.address, &host);
+    /// The request as the upstream shall see it, and where its body comes back to if nobody reads it.
+    pub(super) fn outgoing(&self, checked: Checked) -> (Request<RequestBody>, oneshot::Receiver<Source>) {
+        let Checked { mut parts, body, host, path, trailers, most, .. } = checked;
         if trailers {
             parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
             if !self.target.speaks_http2() {
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
             }
         }
-        let mut request = Request::new(Patient::new(body, BODY_SILENCE));
+        let silence = Silence::new(Some(self.timeouts.upload_silence));
+        let (body, returned) = RequestBody::new(body, most, silence);
+        let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.headers_mut() = parts.headers;
         self.address(&mut request, path, &host);
-        request
+        (request, returned)
     }
 
     /// A plain GET of `path` that carries nothing of the visitor's request.
@@ -136,15 +201,15 @@ impl Upstream {
         path: PathAndQuery,
         host: &HeaderValue,
         visitor: &Visitor,
-    ) -> Request<Patient> {
-        let mut request = Request::new(Patient::empty());
+    ) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::empty());
         headers::set_forwarding(request.headers_mut(), visitor.address, host);
         self.address(&mut request, path, host);
         request
     }
 
     /// Sets target, protocol version and the host that the upstream sees.
-    fn address(&self, request: &mut Request<Patient>, path: PathAndQuery, host: &HeaderValue) {
+    fn address(&self, request: &mut Request<RequestBody>, path: PathAndQuery, host: &HeaderValue) {
         let host = match &self.host {
             HostHeader::Keep => host.clone(),
             HostHeader::Set(authority) => {
@@ -166,53 +231,95 @@ impl Upstream {
         *request.uri_mut() = uri.expect("hosts and targets are checked where they come in");
     }
 
-    pub(super) async fn send(&self, request: Request<Patient>) -> Result<Response<Incoming>, Refusal> {
-        match tokio::time::timeout(ANSWER_DEADLINE, self.client.request(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                tracing::debug!(target = %self.target, error = %Causes(&error), "upstream failed");
-                Err(if error.is_connect() { Refusal::Unreachable } else { Refusal::BrokenUpstream })
+    /// Sends a request and waits for the head of its answer. Time counts from when the request's body last moved: a
+    /// long upload is not a slow answer.
+    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Refusal> {
+        let progress = request.body().progress();
+        let sending = self.client.request(request);
+        tokio::pin!(sending);
+        loop {
+            let deadline = progress.last() + self.timeouts.answer;
+            match timeout_at(deadline, &mut sending).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => {
+                    tracing::debug!(target = %self.target, error = told(&error), "upstream failed");
+                    return Err(if error.is_connect() { unconnected(&error) } else { broken(&error) });
+                }
+                Err(_) if progress.last() + self.timeouts.answer > Instant::now() => {}
+                Err(_) => return Err(Refusal::UpstreamTimeout),
             }
-            Err(_) => Err(Refusal::UpstreamTimeout),
         }
     }
 
     /// The answer as the visitor shall see it.
-    pub(super) fn incoming<B: IntoResponseBody>(&self, answer: Response<B>) -> Response<ResponseBody> {
+    pub(super) fn incoming(&self, answer: Response<Incoming>) -> Response<ResponseBody> {
+        let silence = Silence::new(self.timeouts.answer_silence);
+        self.head(answer.map(|body| ResponseBody::streamed(body, silence)))
+    }
+
+    /// The head of an answer as the visitor shall see it.
+    pub(super) fn head<B>(&self, answer: Response<B>) -> Response<B> {
         let (mut parts, body) = answer.into_parts();
         headers::strip_hop_by_hop(&mut parts.headers);
         parts.extensions.clear();
-        Response::from_parts(parts, body.into_response_body())
+        Response::from_parts(parts, body)
+    }
+
+    /// Where to ask for WebSockets, if anywhere.
+    pub(super) fn upgrading(&self) -> Option<&Self> {
+        if self.target.speaks_http2() { self.upgrading.as_deref() } else { Some(self) }
     }
 }
 
-/// What an answer of the upstream may carry.
-pub(super) trait IntoResponseBody {
-    fn into_response_body(self) -> ResponseBody;
+fn client(connector: Connector, target: &Target, timeouts: &Timeouts) -> Client<Connector, RequestBody> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(timeouts.idle)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .set_host(false)
+        .http2_only(target.speaks_http2())
+        // What an upstream may have under way to a visitor who does not read.
+        .http2_initial_stream_window_size(H2_STREAM_WINDOW)
+        .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .build(connector)
 }
 
-impl IntoResponseBody for Incoming {
-    fn into_response_body(self) -> ResponseBody {
-        ResponseBody::streamed(self)
+/// What a failed connection tells the visitor.
+fn unconnected(error: &(dyn Error + 'static)) -> Refusal {
+    match cause::<std::io::Error>(error).map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::TimedOut) => Refusal::ConnectTimeout,
+        // What rustls says comes as this.
+        Some(std::io::ErrorKind::InvalidData) => Refusal::UntrustedUpstream,
+        _ => Refusal::Unreachable,
     }
 }
 
-impl IntoResponseBody for () {
-    fn into_response_body(self) -> ResponseBody {
-        ResponseBody::empty()
+/// What an exchange that broke tells the visitor.
+fn broken(error: &(dyn Error + 'static)) -> Refusal {
+    match cause::<Cut>(error) {
+        Some(Cut::TooLarge) => Refusal::TooLarge,
+        Some(Cut::Silent) => Refusal::BodyTimeout,
+        None => Refusal::BrokenUpstream,
     }
 }
 
-struct Causes<'a>(&'a dyn std::error::Error);
+/// The first error of a kind among the causes.
+fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    causes(error).find_map(|error| error.downcast_ref())
+}
 
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
+/// An error and what caused it.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+/// An error with its causes.
+fn told(error: &(dyn Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -18,19 +18,18 @@ use tokio_rustls::{TlsConnector, rustls};
 
 use super::{Target, UpstreamTls};
 
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-
 /// Opens connections to one target; the URI of a request has no say in it.
 #[derive(Clone)]
 pub(super) struct Dial {
     target: Arc<Target>,
     tls: Option<TlsConnector>,
+    deadline: Duration,
 }
 
 impl Dial {
-    pub(super) fn new(target: Target, tls: &UpstreamTls) -> Self {
+    pub(super) fn new(target: Target, tls: &UpstreamTls, deadline: Duration) -> Self {
         let tls = (target.scheme == Scheme::HTTPS).then(|| TlsConnector::from(Arc::new(client_config(tls))));
-        Self { target: Arc::new(target), tls }
+        Self { target: Arc::new(target), tls, deadline }
     }
 
     async fn connect(self) -> std::io::Result<TokioIo<UpstreamStream>> {
@@ -42,7 +41,7 @@ impl Dial {
                 ServerName::try_from(self.target.socket().0.to_owned()).map_err(std::io::Error::other)?;
             Ok(UpstreamStream(Box::pin(tls.connect(name, tcp).await?)))
         };
-        let connected = tokio::time::timeout(CONNECT_DEADLINE, connecting).await;
+        let connected = tokio::time::timeout(self.deadline, connecting).await;
         connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map(TokioIo::new)
     }
 }
@@ -66,6 +65,12 @@ impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 
 /// A connection to the upstream, with TLS or without.
 pub(super) struct UpstreamStream(Pin<Box<dyn Stream>>);
+
+impl UpstreamStream {
+    pub(super) fn new(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
+        Self(Box::pin(io))
+    }
+}
 
 impl Connection for UpstreamStream {
     fn connected(&self) -> Connected {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use http::uri::{Scheme, Uri};
 
+use crate::tls::Protocol;
+
 /// Where a local service listens: `8080`, `host:port`, or an `http`, `https` or `h2c` (HTTP/2 without TLS, what gRPC
 /// servers speak) URL without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,12 @@ impl fmt::Display for Target {
 }
 
 impl Target {
+    /// The other end of connections that somebody else makes; the name is only seen in logs.
+    pub(super) fn other_end(protocol: Protocol) -> Self {
+        let scheme = if protocol == Protocol::Http2 { "h2c" } else { "http" };
+        format!("{scheme}://session").parse().expect("a URL")
+    }
+
     pub(super) fn speaks_http2(&self) -> bool {
         self.scheme.as_str() == "h2c"
     }
