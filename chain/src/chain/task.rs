@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tunnler_protocol::directory::Directory;
@@ -21,11 +21,13 @@ use crate::fetch::fetch;
 use crate::reader::cell::EndpointId;
 use crate::reader::{Answer, Call, Policy, Reader};
 use crate::rpc::{Failure, Rpc};
-use crate::state::StateFile;
+use crate::state::{Opened, Rest, StateFile};
 use crate::status::{ChainStatus, EndpointStatus};
 
 /// The least time between two writes of the projection: what is lost in a crash is read again from the endpoints.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
+/// How many times longer than a write took the next one is put off, so that a large projection is not always written.
+const WRITE_SHARE: u32 = 200;
 
 /// What handles ask for.
 pub(super) enum Command {
@@ -38,6 +40,9 @@ pub(super) enum Command {
 /// The task.
 pub(super) struct Task {
     reader: Reader,
+    policy: Policy,
+    /// What the reader has still to be given of what was kept.
+    rest: Option<Rest>,
     endpoints: Vec<Rpc>,
     contracts: Contracts,
     quorum: usize,
@@ -59,7 +64,9 @@ struct Keeper {
     /// When it last began to write; the first projection is written at once.
     saved: Option<Instant>,
     unsaved: bool,
-    writing: Option<JoinHandle<()>>,
+    /// Tells how long it took.
+    writing: Option<JoinHandle<Duration>>,
+    pause: Duration,
 }
 
 /// The receivers of a new task.
@@ -74,7 +81,8 @@ impl Task {
         let endpoints: Vec<Rpc> = network.rpc.iter().map(|url| Rpc::new(url)).collect::<Result<_, _>>()?;
         let file = config.state.as_deref();
         let file = file.map(|path| StateFile::in_directory(path, network, config.names)).transpose()?;
-        let kept = file.as_ref().map(StateFile::load).transpose()?.flatten();
+        let opened = file.as_ref().map(StateFile::open).transpose()?.flatten();
+        let (restored, rest) = opened.map(|Opened { directory, rest }| (Arc::new(directory), rest)).unzip();
         let policy = Policy {
             endpoints: endpoints.len(),
             quorum: network.quorum,
@@ -83,14 +91,15 @@ impl Task {
             names: config.names,
         };
         let now = Instant::now();
-        let mut reader = Reader::new(policy, kept, rand::random(), now);
-        let restored = reader.snapshot(now);
+        let reader = Reader::new(policy.clone(), None, rand::random(), now);
         restored.as_deref().inspect(|directory| measure(directory));
         let (directory, directories) = watch::channel(restored);
-        let status = status(&reader, &endpoints, network.quorum, now);
+        let status = status(&reader, directory.borrow().as_deref(), &endpoints, network.quorum, now);
         let (status, statuses) = watch::channel(status);
         let task = Self {
             reader,
+            policy,
+            rest,
             endpoints,
             contracts: Contracts::of(network)?,
             quorum: network.quorum,
@@ -100,13 +109,14 @@ impl Task {
             directory,
             status,
             alarms: Alarms::default(),
-            keeper: file.map(|file| Keeper { file, saved: None, unsaved: false, writing: None }),
+            keeper: file.map(Keeper::new),
         };
         Ok((task, directories, statuses))
     }
 
     /// Runs until it is told to shut down or nobody holds a handle.
     pub(super) async fn run(mut self) {
+        self.restore().await;
         loop {
             self.make_calls();
             self.publish();
@@ -124,6 +134,28 @@ impl Task {
             }
         }
         self.end().await;
+    }
+
+    /// Gives the reader what was kept, which the directory is served without: decoding it all takes a while.
+    async fn restore(&mut self) {
+        let (Some(rest), Some(keeper)) = (self.rest.take(), &self.keeper) else { return };
+        let (file, policy, seed) = (keeper.file.clone(), self.policy.clone(), rand::random());
+        let restored = tokio::task::spawn_blocking(move || match rest.read() {
+            Ok(kept) => Some(Reader::new(policy, Some(kept), seed, Instant::now())),
+            Err(problem) => {
+                if let Err(error) = file.set_aside(&problem) {
+                    tracing::error!(%error, "the damaged projection stays in its place");
+                }
+                None
+            }
+        });
+        match restored.await {
+            Ok(Some(reader)) => self.reader = reader,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "what was kept could not be read; reading everything again")
+            }
+        }
     }
 
     fn make_calls(&mut self) {
@@ -165,9 +197,10 @@ impl Task {
         }
         self.answer_waiting(now);
         if let Some(keeper) = &mut self.keeper {
-            keeper.save_if_due(&self.reader, now);
+            keeper.save_if_due(&self.reader, self.directory.borrow().as_ref(), now);
         }
-        let status = status(&self.reader, &self.endpoints, self.quorum, now);
+        let served = self.directory.borrow().clone();
+        let status = status(&self.reader, served.as_deref(), &self.endpoints, self.quorum, now);
         let usable = status.endpoints.iter().filter(|endpoint| endpoint.usable).count();
         metrics::gauge!("chain_usable_endpoints").set(usable as f64);
         metrics::gauge!("chain_disputed_entries").set(status.disputed as f64);
@@ -201,8 +234,7 @@ impl Task {
             // A failed write has been logged by itself; the last one counts.
             let _ = writing.await;
         }
-        keeper.unsaved = true;
-        keeper.save(&self.reader);
+        keeper.save(&self.reader, self.directory.borrow().as_ref());
         if let Some(writing) = keeper.writing {
             let _ = writing.await;
         }
@@ -210,23 +242,34 @@ impl Task {
 }
 
 impl Keeper {
-    fn save_if_due(&mut self, reader: &Reader, now: Instant) {
+    fn new(file: StateFile) -> Self {
+        Self { file, saved: None, unsaved: false, writing: None, pause: SAVE_EVERY }
+    }
+
+    fn save_if_due(&mut self, reader: &Reader, served: Option<&Arc<Directory>>, now: Instant) {
         let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
-        let due = self.saved.is_none_or(|saved| now.duration_since(saved) >= SAVE_EVERY);
-        if self.unsaved && !busy && due {
+        if busy || !self.unsaved {
+            return;
+        }
+        if let Some(Ok(took)) = self.writing.take().and_then(FutureExt::now_or_never) {
+            self.pause = SAVE_EVERY.max(took * WRITE_SHARE);
+        }
+        if self.saved.is_none_or(|saved| now.duration_since(saved) >= self.pause) {
             self.saved = Some(now);
-            self.save(reader);
+            self.save(reader, served);
         }
     }
 
-    fn save(&mut self, reader: &Reader) {
-        let Some(kept) = reader.keep() else { return };
+    fn save(&mut self, reader: &Reader, served: Option<&Arc<Directory>>) {
+        let (Some(kept), Some(served)) = (reader.keep(), served.cloned()) else { return };
         self.unsaved = false;
         let file = self.file.clone();
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = file.save(&kept) {
+            let started = Instant::now();
+            if let Err(error) = file.save(&kept, &served) {
                 tracing::error!(%error, "the chain's projection was not kept");
             }
+            started.elapsed()
         }));
     }
 }
@@ -236,7 +279,13 @@ fn measure(directory: &Directory) {
     metrics::gauge!("chain_ledger_closed_at_seconds").set(directory.ledger.closed_at.0 as f64);
 }
 
-fn status(reader: &Reader, endpoints: &[Rpc], quorum: usize, now: Instant) -> ChainStatus {
+fn status(
+    reader: &Reader,
+    served: Option<&Directory>,
+    endpoints: &[Rpc],
+    quorum: usize,
+    now: Instant,
+) -> ChainStatus {
     let (ledger, revisions, pending, disputed, ignored_records) = reader.progress();
     let endpoint = |(id, (rpc, state)): (usize, (&Rpc, &crate::reader::endpoint::Endpoint))| EndpointStatus {
         url: rpc.url().to_owned(),
@@ -249,8 +298,10 @@ fn status(reader: &Reader, endpoints: &[Rpc], quorum: usize, now: Instant) -> Ch
     ChainStatus {
         endpoints: endpoints.iter().zip(reader.endpoints()).enumerate().map(endpoint).collect(),
         quorum,
-        ledger,
-        revisions: revisions.map(|[registry, namespace]| (registry, namespace)),
+        ledger: ledger.or(served.map(|directory| directory.ledger)),
+        revisions: revisions
+            .map(|[registry, namespace]| (registry, namespace))
+            .or(served.map(|directory| (directory.registry_revision, directory.namespace_revision))),
         pending,
         disputed,
         ignored_records,

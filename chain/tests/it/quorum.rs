@@ -151,9 +151,11 @@ async fn a_restart_needs_no_endpoint() {
     content[last] ^= 1;
     std::fs::write(&file, content).expect("written");
     let chain = world.reader_kept(FollowedNames::All, Some(state.path().into()));
-    assert!(chain.handle().directory().is_none());
-    assert!(state.path().join("chain.projection.bad").exists());
     wait_for(&chain, "both names", |directory| directory.names.len() == 2).await;
+    let read_anew =
+        poll(&chain.handle(), |status| status.endpoints.iter().all(|endpoint| endpoint.usable)).await;
+    assert!(read_anew, "{:#?}", chain.handle().status());
+    assert!(state.path().join("chain.projection.bad").exists());
     chain.shutdown().await;
 }
 
