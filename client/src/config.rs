@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tunnler_edge::Site;
 use tunnler_edge::proxy::{Backend, Files, HostHeader, PathRule, Target, Upstream, UpstreamTls};
+use tunnler_protocol::presence::TlsMode;
 use tunnler_protocol::{Address, Label, ServiceName};
 
 use crate::cli::Shared;
@@ -60,6 +61,7 @@ struct RawService {
     kind: RawKind,
     #[serde(default)]
     proxy_protocol: bool,
+    tls: Option<TlsMode>,
     #[serde(default)]
     route: Vec<RawRoute>,
     target: Option<String>,
@@ -154,7 +156,8 @@ impl RawService {
             let rule = if route.exact { PathRule::Exact(route.path) } else { PathRule::Under(route.path) };
             site = site.route(rule, backend);
         }
-        Ok(Service { name, backend: ServiceBackend::Http(Arc::new(site)) })
+        let backend = ServiceBackend::Http(Arc::new(site));
+        Ok(Service { name, backend, tls: self.tls.unwrap_or_default() })
     }
 }
 
@@ -162,9 +165,12 @@ impl RawService {
     fn check_tcp(self) -> Result<Service, String> {
         let name = self.name;
         let named = |problem: String| format!("service {name}: {problem}");
-        let web = !self.route.is_empty() || self.dir.is_some() || self.host.is_some() || self.pin.is_some();
+        let options = [self.dir.is_some(), self.host.is_some(), self.pin.is_some(), self.tls.is_some()];
+        let web = !self.route.is_empty() || options.contains(&true);
         let Some(target) = self.target.filter(|_| !web) else {
-            return Err(named("a service of kind tcp has a target and no route, dir, host or pin".into()));
+            return Err(named(
+                "a service of kind tcp has a target and no route, dir, host, pin or tls".into(),
+            ));
         };
         let upstream: TcpUpstream =
             target.parse().map_err(|error| named(format!("target {target:?}: {error}")))?;
@@ -278,6 +284,8 @@ target = "22"
             ("target = \"22\"", "dir = \"public\"", "service ssh: a service of kind tcp has a target"),
             ("target = \"22\"", "target = \"a b:22\"", "service ssh: target"),
             ("kind = \"tcp\"", "kind = \"udp\"", "udp"),
+            ("kind = \"tcp\"", "kind = \"tcp\"\ntls = \"term\"", "no route, dir, host, pin or tls"),
+            ("target = \"8080\"", "target = \"8080\"\ntls = \"relay\"", "unknown variant"),
             (
                 "target = \"8080\"",
                 "target = \"8080\"\nproxy_protocol = true",

@@ -8,6 +8,7 @@ mod driver;
 mod ports;
 mod presence;
 mod probe;
+mod relayed;
 mod session;
 mod tcp;
 mod urls;
@@ -30,7 +31,7 @@ use tunnler_protocol::name::PublicName;
 use tunnler_protocol::network::Network;
 use tunnler_protocol::presence::{self as wire, ServiceKind, TlsMode};
 use tunnler_protocol::selection::Policy;
-use tunnler_protocol::{Address, HostName, Label, SecretKey, ServiceName};
+use tunnler_protocol::{Address, HostName, Label, SecretKey, ServiceName, term};
 
 use crate::error::ClientError;
 use crate::state::StateDir;
@@ -80,6 +81,8 @@ pub struct Service {
     pub name: ServiceName,
     /// Where it goes.
     pub backend: ServiceBackend,
+    /// Who ends the TLS of a web service's visitors.
+    pub tls: TlsMode,
 }
 
 /// Where a service's visitors go.
@@ -189,16 +192,22 @@ impl Service {
     /// A site as the service `http`.
     pub fn site(site: Site) -> Self {
         let name = "http".parse().expect("a service name");
-        Self { name, backend: ServiceBackend::Http(Arc::new(site)) }
+        Self { name, backend: ServiceBackend::Http(Arc::new(site)), tls: TlsMode::Pass }
     }
 
     /// A TCP server under a name of its own.
     pub fn tcp(name: ServiceName, upstream: TcpUpstream) -> Self {
-        Self { name, backend: ServiceBackend::Tcp(upstream) }
+        Self { name, backend: ServiceBackend::Tcp(upstream), tls: TlsMode::Pass }
+    }
+
+    /// The same with its visitors' TLS ended by `tls`.
+    #[must_use]
+    pub fn ended_by(self, tls: TlsMode) -> Self {
+        Self { tls, ..self }
     }
 
     fn declared(&self) -> wire::Service {
-        wire::Service { name: self.name.clone(), kind: self.backend.kind(), tls: TlsMode::Pass, port: None }
+        wire::Service { name: self.name.clone(), kind: self.backend.kind(), tls: self.tls, port: None }
     }
 }
 
@@ -229,12 +238,18 @@ impl Tunnel {
         let certificates = Arc::new(Certificates::default());
         let declared: Vec<wire::Service> = config.services.iter().map(Service::declared).collect();
         let names = config.labels.iter().cloned().map(PublicName::Label).collect();
-        let signer =
-            Arc::new(Signer::new(config.key.clone(), config.state.clone(), names, declared.clone()));
         let zone = directory.zone.zone.clone();
+        let (key, state) = (config.key.clone(), config.state.clone());
+        let signer = Arc::new(Signer::new(key, state, names, declared.clone(), (&zone, chain.handle())));
+        let own = certificates::own_hosts(&hosts, &declared);
+        let relays = wire::MAX_ACME - usize::from(!own.is_empty());
+        if !signer.relayed().is_empty() && config.sessions > relays {
+            return Err(ClientError::Usage(format!(
+                "a tunnel with services whose TLS relays end holds at most {relays} sessions"
+            )));
+        }
         let tls = TlsEnd::new(certificates.clone());
-        let door = Arc::new(Door::new(zone, config.services_by_name(), tls, stop.clone()));
-        let has_http = declared.iter().any(|service| service.kind == ServiceKind::Http);
+        let door = Arc::new(Door::new(zone, config.services_by_name(), config.relayed(), tls, stop.clone()));
         let urls =
             Urls { hosts: hosts.clone(), ingress_port: config.network.ingress_port, services: declared };
         let status = watch::Sender::new(Status {
@@ -253,8 +268,7 @@ impl Tunnel {
         let keeping = certificates::Keeping {
             network: config.network.clone(),
             state: config.state.clone(),
-            // Raw TCP needs no certificate.
-            hosts: if has_http { hosts } else { Vec::new() },
+            hosts: own,
             signer: signer.clone(),
             chain: chain.handle(),
             certificates: certificates.clone(),
@@ -325,6 +339,12 @@ impl TunnelConfig {
     fn tcp_services(&self) -> impl Iterator<Item = &ServiceName> {
         let tcp = self.services.iter().filter(|service| service.backend.kind() == ServiceKind::Tcp);
         tcp.map(|service| &service.name)
+    }
+
+    /// Services whose TLS relays end.
+    fn relayed(&self) -> Vec<ServiceName> {
+        let relayed = self.services.iter().filter(|service| term::is_ended_by_relays(&service.declared()));
+        relayed.map(|service| service.name.clone()).collect()
     }
 
     fn services_by_name(&self) -> Vec<(ServiceName, ServiceBackend)> {

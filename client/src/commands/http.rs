@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tunnler_edge::Site;
 use tunnler_edge::proxy::{Backend, Files, Target};
+use tunnler_protocol::presence::TlsMode;
 
 use super::publish::{self, Nothing, PublishArguments};
 use crate::cli::Shared;
@@ -17,6 +18,8 @@ pub(crate) struct HttpArguments {
     #[arg(value_name = "TARGET")]
     target: Target,
     #[command(flatten)]
+    tls: TlsArguments,
+    #[command(flatten)]
     publish: PublishArguments,
 }
 
@@ -26,12 +29,24 @@ pub(crate) struct ServeArguments {
     #[arg(value_name = "DIR")]
     directory: PathBuf,
     #[command(flatten)]
+    tls: TlsArguments,
+    #[command(flatten)]
     publish: PublishArguments,
+}
+
+#[derive(Debug, Args)]
+struct TlsArguments {
+    /// Where visitors' TLS ends: `pass`, at this machine; `term`, at the relays, which then read and can change
+    /// everything
+    #[arg(long, default_value = "pass", value_name = "pass|term")]
+    tls: TlsMode,
 }
 
 pub(crate) async fn run(shared: &Shared, arguments: HttpArguments) -> Result<(), ClientError> {
     let patience = arguments.publish.patience();
-    let config = arguments.publish.config(shared, vec![Service::http(arguments.target)])?;
+    let config = arguments
+        .publish
+        .config(shared, vec![Service::http(arguments.target).ended_by(arguments.tls.tls)])?;
     publish::serve(shared, config, patience, Nothing).await
 }
 
@@ -39,7 +54,7 @@ pub(crate) async fn run_files(shared: &Shared, arguments: ServeArguments) -> Res
     let directory = directory(&arguments.directory)?;
     let patience = arguments.publish.patience();
     let site = Site::new(Backend::Files(Files::new(&directory)));
-    let config = arguments.publish.config(shared, vec![Service::site(site)])?;
+    let config = arguments.publish.config(shared, vec![Service::site(site).ended_by(arguments.tls.tls)])?;
     publish::serve(shared, config, patience, Nothing).await
 }
 

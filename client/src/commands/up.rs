@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use tunnler_protocol::ServiceName;
+use tunnler_protocol::presence::TlsMode;
 
 use super::publish::{self, Beside};
 use crate::cli::Shared;
@@ -22,18 +23,18 @@ pub(crate) struct UpArguments {
 pub(crate) async fn run(shared: &Shared, arguments: UpArguments) -> Result<(), ClientError> {
     let configuration = Configuration::read(&arguments.file)?;
     let shared = shared.or(&configuration);
-    let names: Vec<ServiceName> = configuration.services.iter().map(|service| service.name.clone()).collect();
+    let declared = declared(&configuration);
     let patience = configuration.patience;
     let config = configuration.tunnel(&shared)?;
     let modified = modified(&arguments.file);
-    publish::serve(&shared, config, patience, Reload { file: arguments.file, modified, names }).await
+    publish::serve(&shared, config, patience, Reload { file: arguments.file, modified, declared }).await
 }
 
 /// Puts changed routes to use when the file changes.
 struct Reload {
     file: PathBuf,
     modified: Option<SystemTime>,
-    names: Vec<ServiceName>,
+    declared: Vec<(ServiceName, TlsMode)>,
 }
 
 impl Beside for Reload {
@@ -44,7 +45,7 @@ impl Beside for Reload {
         }
         self.modified = modified;
         match Configuration::read(&self.file) {
-            Ok(new) if new.services.iter().map(|service| &service.name).eq(&self.names) => {
+            Ok(new) if declared(&new) == self.declared => {
                 for service in new.services {
                     tunnel.replace(service);
                 }
@@ -54,6 +55,11 @@ impl Beside for Reload {
             Err(error) => eprintln!("{error}; the old configuration stays in use"),
         }
     }
+}
+
+/// What of the services the presence says: it is signed at the start.
+fn declared(configuration: &Configuration) -> Vec<(ServiceName, TlsMode)> {
+    configuration.services.iter().map(|service| (service.name.clone(), service.tls)).collect()
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -15,6 +15,8 @@ use tunnler_edge::store::StoreError;
 use tunnler_edge::{Certificates, Store};
 use tunnler_protocol::HostName;
 use tunnler_protocol::network::Network;
+use tunnler_protocol::presence::{Service, ServiceKind, TlsMode};
+use tunnler_protocol::term;
 
 use super::TunnelEvent;
 use super::presence::Signer;
@@ -31,11 +33,47 @@ const PAUSE: Duration = Duration::from_secs(15);
 pub(super) struct Keeping {
     pub(super) network: Network,
     pub(super) state: Arc<StateDir>,
-    pub(super) hosts: Vec<HostName>,
+    /// Those whose TLS ends here.
+    pub(super) hosts: Vec<Hosts>,
     pub(super) signer: Arc<Signer>,
     pub(super) chain: ChainHandle,
     pub(super) certificates: Arc<Certificates>,
     pub(super) events: broadcast::Sender<TunnelEvent>,
+}
+
+/// What this client needs certificates for: every name with all its services, unless relays end the TLS of the bare
+/// name; then each service that is its own. Raw TCP needs none.
+pub(super) fn own_hosts(hosts: &[HostName], services: &[Service]) -> Vec<Hosts> {
+    let own = |service: &&Service| service.kind == ServiceKind::Http && service.tls == TlsMode::Pass;
+    if !services.iter().any(|service| own(&service)) {
+        return Vec::new();
+    }
+    if !services.first().is_some_and(term::is_ended_by_relays) {
+        return hosts.iter().map(|host| Hosts { host: host.clone(), wildcard: true }).collect();
+    }
+    let below = |host: &HostName| {
+        let names = services.iter().filter(own).filter_map(|s| format!("{}.{host}", s.name).parse().ok());
+        names.map(|host| Hosts { host, wildcard: false }).collect::<Vec<_>>()
+    };
+    hosts.iter().flat_map(below).collect()
+}
+
+/// Puts what is known of one host into the overview; says whether it was news. `not_after` is left alone without one.
+pub(super) fn update(
+    all: &mut [CertificateStatus],
+    host: &HostName,
+    what: &str,
+    not_after: Option<u64>,
+) -> bool {
+    let Some(entry) = all.iter_mut().find(|entry| entry.host == host.as_str()) else { return false };
+    let new = CertificateStatus {
+        host: entry.host.clone(),
+        not_after: not_after.unwrap_or(entry.not_after),
+        state: what.to_owned(),
+    };
+    let changed = *entry != new;
+    *entry = new;
+    changed
 }
 
 /// What is known of each host's certificate.
@@ -45,23 +83,29 @@ impl Keeping {
     /// Puts what is on disk to use and returns the beginning of the overview.
     pub(super) fn load(&self) -> Result<watch::Sender<Vec<CertificateStatus>>, AcmeError> {
         let mut overview = Vec::new();
-        for host in &self.hosts {
-            let hosts = Hosts { host: host.clone(), wildcard: true };
-            let found = order::load(&self.store(host)?, &hosts)?;
+        for hosts in &self.hosts {
+            let found = order::load(&self.store(&hosts.host)?, hosts)?;
             if let Some(certificate) = &found {
                 self.certificates.install(certificate);
             }
             overview.push(CertificateStatus {
-                host: host.to_string(),
+                host: hosts.host.to_string(),
                 not_after: found.map_or(0, |certificate| certificate.not_after().0),
                 state: "starting".into(),
             });
+        }
+        for host in self.signer.relayed() {
+            let state = "TLS ends at relays".into();
+            overview.push(CertificateStatus { host: host.to_string(), not_after: 0, state });
         }
         Ok(watch::Sender::new(overview))
     }
 
     /// Keeps all certificates valid until dropped.
-    pub(super) async fn run(self, overview: watch::Sender<Vec<CertificateStatus>>) {
+    pub(super) async fn run(self, overview: Arc<watch::Sender<Vec<CertificateStatus>>>) {
+        if self.hosts.is_empty() {
+            return;
+        }
         loop {
             let Err(error) = self.keep(&overview).await;
             self.warn(&error);
@@ -88,12 +132,13 @@ impl Keeping {
         };
         let account = Account::open(&self.state.store().inner(ACCOUNT)?, &authority).await?;
         self.signer.allow_account(account.identity().clone());
-        let keepers = self.hosts.iter().map(|host| async {
+        let keepers = self.hosts.iter().map(|hosts| async {
+            let host = &hosts.host;
             let state = watch::Sender::new(KeeperState::Starting);
             let told = self.tell(host, state.subscribe(), overview);
             let keeper = Keeper {
                 account: account.clone(),
-                hosts: Hosts { host: host.clone(), wildcard: true },
+                hosts: hosts.clone(),
                 store: self.store(host)?,
                 dns: ThroughPresence {
                     signer: self.signer.clone(),
@@ -125,12 +170,7 @@ impl Keeping {
         loop {
             let state = states.borrow_and_update().clone();
             let (what, not_after) = describe(&state);
-            overview.send_modify(|all| {
-                if let Some(entry) = all.iter_mut().find(|entry| entry.host == host.as_str()) {
-                    entry.state.clone_from(&what);
-                    entry.not_after = not_after.unwrap_or(entry.not_after);
-                }
-            });
+            overview.send_if_modified(|all| update(all, host, &what, not_after));
             if state != KeeperState::Starting {
                 let _ = self.events.send(TunnelEvent::Certificate { host: host.clone(), what });
             }
@@ -189,5 +229,35 @@ impl Dns01 for ThroughPresence {
 
     async fn withdraw(&self, host: &HostName) {
         self.signer.withdraw_values(host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_certificate_is_ordered_for_what_relays_or_tcp_servers_end() {
+        use ServiceKind::{Http, Tcp};
+        use TlsMode::{Pass, Term};
+        let hosts: Vec<HostName> = vec!["mynode.tun.test".parse().unwrap()];
+        let of = |services: &[(&str, ServiceKind, TlsMode)]| {
+            let service = |(name, kind, tls): &(&str, _, _)| Service {
+                name: name.parse().unwrap(),
+                kind: *kind,
+                tls: *tls,
+                port: None,
+            };
+            let services: Vec<Service> = services.iter().map(service).collect();
+            let own = own_hosts(&hosts, &services).into_iter();
+            own.map(|own| (own.host.to_string(), own.wildcard)).collect::<Vec<_>>()
+        };
+        let bare = || vec![("mynode.tun.test".to_owned(), true)];
+        assert_eq!(of(&[("http", Http, Pass), ("api", Http, Term)]), bare());
+        assert_eq!(of(&[("ssh", Tcp, Pass), ("api", Http, Pass)]), bare());
+        assert_eq!(of(&[("http", Http, Term)]), []);
+        assert_eq!(of(&[("ssh", Tcp, Pass), ("api", Http, Term)]), []);
+        let mixed = of(&[("http", Http, Term), ("api", Http, Pass), ("ssh", Tcp, Pass)]);
+        assert_eq!(mixed, [("api.mynode.tun.test".to_owned(), false)]);
     }
 }

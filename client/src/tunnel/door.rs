@@ -1,17 +1,19 @@
 //! Where visitors come in: a stream of a relay's session becomes a visitor of a declared service, or is refused.
 //!
 //! The relay's word is not taken for where a visitor goes: the host it named in TLS decides, and the relay's header
-//! must agree.
+//! must agree. Only where the user lets relays end TLS, a stream may bring HTTP as it is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
+use tunnler_edge::Site;
 use tunnler_edge::proxy::{self, ServeError, Visitor};
-use tunnler_edge::tls::{HandshakeError, TlsEnd};
+use tunnler_edge::tls::{HandshakeError, Protocol, TlsEnd};
 use tunnler_protocol::name::Zone;
 use tunnler_protocol::presence::ServiceKind;
+use tunnler_protocol::stream::Payload;
 use tunnler_protocol::{Host, HostName, ServiceName};
 use tunnler_transport::{BufferPool, IncomingStream, SpliceContext};
 
@@ -25,6 +27,8 @@ const BUFFERS: usize = 64;
 pub(super) struct Door {
     zone: Zone,
     services: Vec<(ServiceName, ArcSwap<ServiceBackend>)>,
+    /// Those whose TLS relays end.
+    relayed: Vec<ServiceName>,
     tls: TlsEnd,
     buffers: Arc<BufferPool>,
     stop: CancellationToken,
@@ -39,8 +43,12 @@ pub(super) enum Refused {
     Undeclared(ServiceName),
     #[error("the relay announced {0} as another kind of service")]
     OtherKind(ServiceName),
+    #[error("the relay announced {0} as if TLS ended on the other side")]
+    OtherTls(ServiceName),
     #[error("the visitor asks for {host}, the relay announced service {announced}")]
     Contradiction { host: HostName, announced: ServiceName },
+    #[error("the relay announced {0} without a host")]
+    Hostless(ServiceName),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
@@ -53,12 +61,22 @@ impl Door {
     pub(super) fn new(
         zone: Zone,
         services: Vec<(ServiceName, ServiceBackend)>,
+        relayed: Vec<ServiceName>,
         tls: TlsEnd,
         stop: CancellationToken,
     ) -> Self {
         let services = services.into_iter();
         let services = services.map(|(name, backend)| (name, ArcSwap::from_pointee(backend))).collect();
-        Self { zone, services, tls, buffers: BufferPool::new(BUFFERS), stop, open: AtomicUsize::new(0), total: AtomicU64::new(0) }
+        Self {
+            zone,
+            services,
+            relayed,
+            tls,
+            buffers: BufferPool::new(BUFFERS),
+            stop,
+            open: AtomicUsize::new(0),
+            total: AtomicU64::new(0),
+        }
     }
 
     /// New visitors' connections of `service` go to another backend; present ones keep theirs.
@@ -97,6 +115,31 @@ impl Door {
             }
             _ => return Err(Refused::OtherKind(stream.header.service)),
         };
+        if self.relayed.contains(name) != (stream.header.payload != Payload::Untouched) {
+            return Err(Refused::OtherTls(stream.header.service));
+        }
+        let protocol = match stream.header.payload {
+            Payload::Untouched => return self.serve_tls(stream, name, site).await,
+            Payload::Http1 => Protocol::Http1,
+            Payload::Http2 => Protocol::Http2,
+        };
+        let header = stream.header;
+        match header.host {
+            Some(host) if self.asked_for(&host) == Some(name) => {
+                let seen = Visitor { address: header.visitor, host, protocol };
+                Ok(proxy::serve(stream.io, seen, site, self.stop.clone()).await?)
+            }
+            Some(host) => Err(Refused::Contradiction { host, announced: header.service }),
+            None => Err(Refused::Hostless(header.service)),
+        }
+    }
+
+    async fn serve_tls(
+        &self,
+        stream: IncomingStream,
+        name: &ServiceName,
+        site: Arc<Site>,
+    ) -> Result<(), Refused> {
         let header = stream.header;
         let visitor = self.tls.accept(stream.io).await?;
         if self.asked_for(&visitor.host) != Some(name) {

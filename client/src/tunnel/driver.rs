@@ -18,10 +18,12 @@ use tunnler_protocol::{Address, HostName, Label, UnixSeconds};
 use tunnler_transport::{ConnectOptions, Login, MemoryBudget, RelayTarget, SessionControl};
 
 use super::certificates::{Keeping, Overview};
-use super::clock::Clock;
+use super::clock::{Clock, Reading};
 use super::door::Door;
 use super::ports::Ports;
 use super::presence::{self, Signer};
+use super::probe::Shown;
+use super::relayed::Looking;
 use super::session::{self, Report};
 use super::urls::Urls;
 use super::{TunnelConfig, TunnelEvent, check_name, probe};
@@ -116,9 +118,21 @@ impl Driver {
             }
         };
         let mut certificates: Overview = overview.subscribe();
+        let overview = Arc::new(overview);
+        if !self.signer.relayed().is_empty() {
+            let looking = Looking {
+                hosts: self.signer.relayed().to_vec(),
+                chain: self.chain.handle(),
+                policy: self.addresses,
+                status: self.status.subscribe(),
+                overview: overview.clone(),
+                events: self.events.clone(),
+            };
+            self.tasks.spawn(looking.run());
+        }
         self.tasks.spawn(keeping.run(overview));
         let mut directories = self.chain.handle().subscribe();
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(Reading::now(self.outward()));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         self.directory_changed(&mut directories);
@@ -142,10 +156,12 @@ impl Driver {
                     Ok(()) => self.directory_changed(&mut directories),
                     Err(_) => break,
                 },
-                _ = certificates.changed() => {}
+                Ok(()) = certificates.changed() => {}
                 () = self.signer.changed.notified() => self.publish(self.agent.listed()),
                 _ = tick.tick() => {
-                    if clock.jumped() || clock.moved(self.outward()) {
+                    self.signer.drop_expired(&self.agent.listed());
+                    if let Some(change) = clock.look(Reading::now(self.outward())) {
+                        tracing::info!(?change, "what was learnt about the network is void");
                         self.agent.handle(Instant::now(), Event::NetworkChanged);
                     }
                 }
@@ -209,6 +225,12 @@ impl Driver {
                 self.state.raise_sequence(seq);
                 self.agent.handle(now, Event::Stale(relay));
             }
+            Report::AcmeValue(relay, request) => {
+                let host = request.name.clone();
+                if let Err(refused) = self.signer.take(relay, request, &self.agent.listed()) {
+                    self.warn(format!("relay {relay} may not get a certificate for {host}: {refused}"));
+                }
+            }
             Report::Granted(relay, ports) => self.ports.answered(&relay, &ports),
             Report::Draining(relay, deadline) => {
                 let left = deadline.since(unix_now());
@@ -245,7 +267,8 @@ impl Driver {
         }
         for relay in self.ports.unsuitable() {
             if self.agent.serving().contains(&relay) {
-                let problem = "it does not grant the port of a TCP service that other relays grant".to_owned();
+                let problem =
+                    "it does not grant the port of a TCP service that other relays grant".to_owned();
                 self.problems.insert(relay, problem.clone());
                 self.tell(TunnelEvent::RelayFailed { relay, problem });
                 self.agent.handle(now, Event::Unsuitable(relay));
@@ -263,6 +286,11 @@ impl Driver {
                 Action::Publish(relays) => self.publish(relays),
                 Action::Close(relay, grace) => self.close(relay, grace),
                 Action::Visit(relay) => self.visit(&relay),
+                Action::Check(relay, within) => {
+                    if let Some(held) = self.sessions.get(&relay) {
+                        held.control.check(within);
+                    }
+                }
                 Action::NewInstance => {
                     self.warn("another process logged in with a copy of this state directory; going on as a new instance".into());
                     if let Err(error) = self.state.new_instance() {
@@ -339,14 +367,21 @@ impl Driver {
     fn visit(&mut self, relay: &Arc<Relay>) {
         let (address, reports) = (relay.address, self.reports.clone());
         let host = self.status.borrow().certificates.first().and_then(|entry| entry.host.parse().ok());
+        let relayed = host.clone().filter(|host: &HostName| self.signer.relayed().contains(host));
         let found = host.and_then(|host: HostName| Some((self.certificates.find(host.as_str())?, host)));
         let ingress = self.sockets(relay, relay.ingress_port);
         self.tasks.spawn(async move {
-            let visit = match found {
-                Some((certificate, host)) => {
+            let visit = match (relayed, found) {
+                (Some(host), _) => match probe::look(&ingress, &host).await {
+                    Shown::Certificate(_) => Visit::Arrived,
+                    // It may be waiting for its CA.
+                    Shown::Refusal => Visit::Untried,
+                    Shown::Silence => Visit::Swallowed,
+                },
+                (None, Some((certificate, host))) => {
                     probe::visit(ingress, &host, certificate.leaf().clone().into_owned()).await
                 }
-                None => Visit::Untried,
+                (None, None) => Visit::Untried,
             };
             let _ = reports.send(Report::Visited(address, visit)).await;
         });

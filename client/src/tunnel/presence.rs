@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tunnler_chain::ChainHandle;
+use tunnler_protocol::control::AcmeValue;
 use tunnler_protocol::directory::AcmeIdentity;
 use tunnler_protocol::name::PublicName;
 use tunnler_protocol::presence::{Claims, MAX_LIFETIME, Presence, PresenceError, Service, ServiceKind};
-use tunnler_protocol::{Address, HostName, SecretKey, ServiceName, UnixMillis};
+use tunnler_protocol::term::{self, Consent, Refused, Requests, Taken};
+use tunnler_protocol::{Address, HostName, SecretKey, ServiceName, UnixMillis, Zone};
 
 use crate::state::{StateDir, StateError};
 
@@ -19,6 +22,9 @@ pub(super) struct Signer {
     state: Arc<StateDir>,
     names: Vec<PublicName>,
     services: Vec<Service>,
+    chain: ChainHandle,
+    /// Hosts whose TLS relays end.
+    relayed: Vec<HostName>,
     proofs: Mutex<Proofs>,
     ports: Mutex<BTreeMap<ServiceName, u16>>,
     /// Notified when a presence signed now would say something new.
@@ -30,6 +36,7 @@ pub(super) struct Signer {
 struct Proofs {
     accounts: BTreeSet<AcmeIdentity>,
     values: BTreeMap<HostName, Vec<String>>,
+    requests: Requests,
 }
 
 /// Why a presence cannot be signed.
@@ -47,12 +54,15 @@ impl Signer {
         state: Arc<StateDir>,
         names: Vec<PublicName>,
         services: Vec<Service>,
+        (zone, chain): (&Zone, ChainHandle),
     ) -> Self {
         Self {
+            relayed: term::hosts(zone, key.address(), &names, &services),
             key,
             state,
             names,
             services,
+            chain,
             proofs: Mutex::default(),
             ports: Mutex::default(),
             changed: Notify::new(),
@@ -71,18 +81,51 @@ impl Signer {
     pub(super) fn sign(&self, relays: Vec<Address>) -> Result<Presence, SignError> {
         let seq = self.state.next_sequence(now())?;
         let proofs = self.proofs();
+        let mut txt = proofs.requests.values();
+        txt.extend(proofs.values.clone());
         let claims = Claims {
             iss: self.key.address(),
             ins: self.state.instance(),
             seq,
             exp: seq.plus(MAX_LIFETIME).seconds(),
             names: self.names.clone(),
+            acme: self.accounts(&proofs, &relays),
             relays,
             services: self.services_with_ports(),
-            acme: proofs.accounts.iter().cloned().collect(),
-            txt: proofs.values.clone(),
+            txt,
         };
         Ok(claims.sign(&self.key)?)
+    }
+
+    /// Hosts whose TLS relays end.
+    pub(super) fn relayed(&self) -> &[HostName] {
+        &self.relayed
+    }
+
+    /// Whose accounts CAA allows: this client's own, and where relays end TLS those of the relays listed.
+    fn accounts(&self, proofs: &Proofs, relays: &[Address]) -> Vec<AcmeIdentity> {
+        match self.chain.directory().filter(|_| !self.relayed.is_empty()) {
+            Some(directory) => term::accounts(&directory, relays, &proofs.accounts),
+            None => proofs.accounts.iter().cloned().collect(),
+        }
+    }
+
+    /// Shows what a relay asks for, if it may ask that; `relays` are those listed.
+    pub(super) fn take(&self, relay: Address, request: AcmeValue, relays: &[Address]) -> Result<(), Refused> {
+        let Some(directory) = self.chain.directory() else { return Err(Refused::NoAccount) };
+        let consent = Consent { hosts: &self.relayed, relays, directory: &directory };
+        let taken = self.proofs().requests.take(relay, request, &consent, now().seconds())?;
+        if taken == Taken::Changed {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Drops what relays asked for whose time is over, or who are not listed any more.
+    pub(super) fn drop_expired(&self, relays: &[Address]) {
+        if self.proofs().requests.expire(relays, now().seconds()) {
+            self.changed.notify_one();
+        }
     }
 
     /// From now on `account` may get certificates.

@@ -10,8 +10,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tunnler_protocol::HostName;
+use tunnler_edge::certificate::covered_until;
 use tunnler_protocol::agent::Visit;
+use tunnler_protocol::{HostName, UnixSeconds};
 
 const MEASURE_DEADLINE: Duration = Duration::from_secs(2);
 const VISIT_DEADLINE: Duration = Duration::from_secs(10);
@@ -36,6 +37,38 @@ pub(super) async fn visit(ingress: Vec<SocketAddr>, host: &HostName, leaf: Certi
         }
     }
     Visit::Swallowed
+}
+
+/// What a relay shows to visitors of a host whose TLS it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A certificate for the host, valid until then.
+    Certificate(UnixSeconds),
+    /// It answers, but not with a certificate for this host.
+    Refusal,
+    /// It does not answer.
+    Silence,
+}
+
+/// Visits `host`, whose TLS the relay at `ingress` ends. Who issued the certificate is for visitors to judge.
+pub(super) async fn look(ingress: &[SocketAddr], host: &HostName) -> Shown {
+    let mut seen = Shown::Silence;
+    for address in ingress {
+        match tokio::time::timeout(VISIT_DEADLINE, shown_leaf(*address, host)).await {
+            Ok(Ok(Some(leaf))) => match covered_until(&leaf, host.as_str()) {
+                Ok(Some(until)) => return Shown::Certificate(until),
+                Ok(None) | Err(_) => seen = Shown::Refusal,
+            },
+            Ok(Err(error)) if is_alert(&error) => seen = Shown::Refusal,
+            Ok(Ok(None) | Err(_)) | Err(_) => {}
+        }
+    }
+    seen
+}
+
+fn is_alert(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::AlertReceived(_)))
 }
 
 async fn shown_leaf(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tunnler_protocol::agent::{DialFailure, Loss};
-use tunnler_protocol::control::{AuthFailure, CloseCode, PortGrant};
+use tunnler_protocol::control::{AcmeValue, AuthFailure, CloseCode, PortGrant};
 use tunnler_protocol::{Address, UnixMillis, UnixSeconds};
 use tunnler_transport::{
     ClientSession, ConnectError, ConnectOptions, Login, RelayTarget, SessionControl, SessionEvent, connect,
@@ -28,6 +28,8 @@ pub(super) enum Report {
     Draining(Address, UnixSeconds),
     /// These ports of TCP services are granted.
     Granted(Address, Vec<PortGrant>),
+    /// It asks for a DNS-01 value to be shown.
+    AcmeValue(Address, AcmeValue),
     Lost(Address, Loss, String),
     /// From a probe: a measured round trip, or none.
     Measured(Address, Option<Duration>),
@@ -81,8 +83,8 @@ pub(super) async fn run(
                         tracing::warn!(%relay, error = refused.error, "relay did not renew the session");
                         continue;
                     }
-                    // Term mode is not asked for.
-                    Some(SessionEvent::AcmeValue(_) | SessionEvent::Limits(_)) => continue,
+                    Some(SessionEvent::AcmeValue(value)) => Report::AcmeValue(relay, value),
+                    Some(SessionEvent::Limits(_)) => continue,
                     Some(SessionEvent::Lost(why)) => {
                         let _ = reports.send(Report::Lost(relay, loss, why)).await;
                         break;

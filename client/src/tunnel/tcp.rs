@@ -108,7 +108,9 @@ mod tests {
             let read: TcpUpstream = text.parse().unwrap();
             assert_eq!((read.host.as_str(), read.port), (host, port), "{text}");
         }
-        for bad in ["", "0", ":22", "ssh", "::1:22", "[::1]", "a b:1", "http://x:1", "x:70000", "x:+1", "x:01"] {
+        for bad in
+            ["", "0", ":22", "ssh", "::1:22", "[::1]", "a b:1", "http://x:1", "x:70000", "x:+1", "x:01"]
+        {
             assert_eq!(bad.parse::<TcpUpstream>(), Err(TcpUpstreamError), "{bad}");
         }
     }

@@ -51,12 +51,8 @@ mod tests {
 
     #[test]
     fn every_service_has_its_url() {
-        let service = |name: &str, kind| Service {
-            name: name.parse().unwrap(),
-            kind,
-            tls: TlsMode::Pass,
-            port: None,
-        };
+        let service =
+            |name: &str, kind| Service { name: name.parse().unwrap(), kind, tls: TlsMode::Pass, port: None };
         let services = vec![
             service("http", ServiceKind::Http),
             service("api", ServiceKind::Http),
