@@ -12,8 +12,8 @@ use crate::rpc::{EventsFrom, EventsPage, Rpc};
 
 /// Events in one page.
 const PAGE: usize = 1000;
-/// Pages in a row after which an endpoint is taken to be making them up: a week is a hundredth of that.
-const MOST_PAGES: u32 = 10_000;
+/// Pages in a row after which an endpoint is taken to be making them up: a week of quiet ledgers is 13.
+const MOST_PAGES: u32 = 2_000;
 /// The most events of one name or relay that are kept in memory.
 const MOST_EVENTS: usize = 100_000;
 

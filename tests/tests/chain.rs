@@ -1,16 +1,18 @@
 //! `tunnler chain`: what the ledger says, seen through the client program; and two such programs with one key.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tunnler_chain::read_account;
 use tunnler_protocol::Address;
 use tunnler_tests::ports;
 use tunnler_tests::process::{self, Output, Process, Scratch, program};
-use tunnler_tests::world::programs::{tunnler, tunnler_ok, tunnler_run};
+use tunnler_tests::world::programs::{http_get, tunnler, tunnler_ok, tunnler_run};
 use tunnler_tests::world::{Layout, World, ZONE};
 
 #[tokio::test]
@@ -47,6 +49,7 @@ async fn the_chain_is_shown_followed_and_remembered() -> Result<()> {
     shows_events(&world, &key, &publisher, &relay).await?;
     tells_of_endpoints_that_are_away(&world).await?;
     one_key_in_two_programs(&world, &key, &secret.address()).await?;
+    health_tells_what_is_wrong(&world).await?;
     drop(follower);
     drop(world);
     dir.done();
@@ -66,7 +69,7 @@ async fn shows_status(world: &World, key: &Path) -> Result<()> {
     says(&text, &words)?;
     ensure!(!text.contains("alarm"), "{text}");
     let status = tunnler_json(world, key, &["chain", "status"]).await?;
-    ensure!(status["alarms"] == serde_json::json!([]) && status["age_seconds"].is_u64(), "{status}");
+    ensure!(status["alarms"] == json!([]) && status["age_seconds"].is_u64(), "{status}");
     let endpoint = &status["endpoints"][0];
     ensure!(endpoint["usable"] == true && endpoint["ledger"]["sequence"].is_u64(), "{status}");
     Ok(())
@@ -169,6 +172,50 @@ async fn one_key_in_two_programs(world: &World, key: &Path, account: &Address) -
     };
     tokio::try_join!(program(), program())?;
     println!("{} commands of two programs in {:?}", 3 * EACH, started.elapsed());
+    Ok(())
+}
+
+/// While the only endpoint is down, relay and zone server go on and say in `/health` what they miss.
+async fn health_tells_what_is_wrong(world: &World) -> Result<()> {
+    let visitor = world.visitor().await?;
+    let own = format!("{}.relay.{ZONE}", world.relays[0].relay().label());
+    let healths = async || -> Result<[Value; 2]> {
+        let relay = serde_json::from_slice(&visitor.get(&own, "/health").await?.body)?;
+        let dns = http_get(world.dns[0].admin(), "/health").await?.1;
+        Ok([relay, serde_json::from_str(&dns)?])
+    };
+    let alarms = async || -> Result<[Value; 2]> {
+        Ok(healths().await?.map(|health| health["chain"]["alarms"].clone()))
+    };
+    for health in healths().await? {
+        ensure!(health["chain"]["trusts_one_endpoint"] == true, "{health}");
+        ensure!(health["chain"]["alarms"] == json!([]), "{health}");
+    }
+    set_faults(world.localnet.address(), r#"{"down":true}"#).await?;
+    let missed = json!([{ "alarm": "no_quorum", "usable": 0 }]);
+    let told = async || alarms().await.is_ok_and(|alarms| alarms.iter().all(|told| *told == missed));
+    World::wait_for("the alarm in both healths", Duration::from_secs(30), told).await?;
+    for admin in [world.relays[0].admin(), world.dns[0].admin()] {
+        let metrics = http_get(admin, "/metrics").await?.1;
+        ensure!(metrics.contains(r#"chain_alarms{alarm="stale"} 0"#), "{metrics}");
+    }
+    set_faults(world.localnet.address(), "{}").await?;
+    let over = async || alarms().await.is_ok_and(|alarms| alarms.iter().all(|told| *told == json!([])));
+    World::wait_for("the end of the alarm", Duration::from_secs(30), over).await?;
+    Ok(())
+}
+
+async fn set_faults(localnet: SocketAddr, switches: &str) -> Result<()> {
+    let mut stream = tokio::net::TcpStream::connect(localnet).await?;
+    let length = switches.len();
+    let request = format!(
+        "POST /control/faults HTTP/1.1\r\nhost: localnet\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\nconnection: close\r\n\r\n{switches}"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     Ok(())
 }
 

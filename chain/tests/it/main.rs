@@ -7,6 +7,7 @@ mod driver;
 mod endurance;
 mod gateway;
 mod history;
+mod hostile;
 mod lifecycle;
 mod meter;
 mod quorum;

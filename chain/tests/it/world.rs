@@ -118,6 +118,11 @@ impl World {
         self.reader_kept(names, None)
     }
 
+    /// A reader of another view of this network.
+    pub fn reader_of(&self, network: Network, names: FollowedNames) -> Chain {
+        Chain::start(ChainConfig { poll: POLL, ..ChainConfig::new(network, names) }).expect("reader starts")
+    }
+
     pub fn reader_kept(&self, names: FollowedNames, state: Option<PathBuf>) -> Chain {
         let config = ChainConfig { state, poll: POLL, ..ChainConfig::new(self.network.clone(), names) };
         Chain::start(config).expect("reader starts")
