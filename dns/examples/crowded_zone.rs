@@ -1,5 +1,6 @@
 //! A zone with many names, served for load tools: `crowded_zone [NAMES] [unsigned|signed] [IP:PORT…]` says where it is
-//! and what a name costs, and writes `positive.txt` and `negative.txt` for `dnsperf -d`. Needs no chain and no relay.
+//! and, in JSON, what a name costs. It writes `positive.txt` and `negative.txt` for `dnsperf -d`; if signed, their answers
+//! are signed beforehand, as resolvers that ask again and again find them. Needs no chain and no relay.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufWriter, Write};
@@ -8,9 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnler_dns::clock;
+use tunnler_dns::dnssec::Fresh;
 use tunnler_dns::dnssec::keys::{self, ZoneKeys};
 use tunnler_dns::serve::limit::Rate;
 use tunnler_dns::serve::{Bound, Responder};
@@ -108,6 +113,16 @@ fn resident() -> u64 {
     status.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
+/// A question for A with DO.
+fn validators_question(owner: &str) -> anyhow::Result<Vec<u8>> {
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232).set_dnssec_ok(true);
+    let mut message = Message::new(1, MessageType::Query, OpCode::Query);
+    message.add_query(Query::query(Name::from_ascii(format!("{owner}."))?, RecordType::A));
+    message.set_edns(edns);
+    Ok(message.to_vec()?)
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -129,12 +144,13 @@ async fn main() -> anyhow::Result<()> {
     let mut state = State::new(terms, [], clock::now());
     let before = resident();
     state.handle(Event::Directory(Arc::new(directory(names, &addresses))), clock::now());
-    println!("directory: {} bytes per name", (resident() - before) / u64::from(names.max(1)));
+    let per_name = |before: u64| resident().saturating_sub(before) / u64::from(names.max(1));
+    println!("{}", json!({ "part": "dns", "names": names, "bytes_per_name": per_name(before) }));
     for n in 0..RELAYS {
         let relay = key(1, n).address();
         state.handle(Event::Feed(relay, FeedEvent::Hello(BootId([1; 16]))), clock::now());
     }
-    let (before, started) = (resident(), Instant::now());
+    let before = resident();
     for n in 0..names {
         let client = key(2, n);
         let now = clock::unix_now();
@@ -175,20 +191,34 @@ async fn main() -> anyhow::Result<()> {
         state.handle(Event::Keys(Arc::new(ZoneKeys::load(&dir)?)), clock::now());
     }
     let snapshot = state.publish(clock::now()).expect("something changed");
-    println!(
-        "presences: {} bytes per presence with three sessions, {:?} to take in and sign",
-        (resident() - before) / u64::from(names.max(1)),
-        started.elapsed()
-    );
-    for (file, prefix) in [("positive.txt", "name"), ("negative.txt", "nobody")] {
-        let mut file = BufWriter::new(std::fs::File::create(file)?);
-        for n in 0..names {
-            writeln!(file, "{prefix}{n}.tunnel.example A")?;
+    let presences =
+        json!({ "part": "dns", "presences": names, "sessions_each": 3, "bytes_each": per_name(before) });
+    println!("{presences}");
+    let shared = Arc::new(ArcSwap::new(snapshot));
+    let responder = Arc::new(Responder::new(shared, Rate::Unlimited));
+    // Names that are not there are one in four: more signatures than are remembered would measure something else.
+    for (file, prefix, count) in
+        [("positive.txt", "name", names), ("negative.txt", "nobody", names.div_ceil(4))]
+    {
+        let owners: Vec<String> = (0..count).map(|n| format!("{prefix}{n}.tunnel.example")).collect();
+        let mut lines = BufWriter::new(std::fs::File::create(file)?);
+        for owner in &owners {
+            writeln!(lines, "{owner} A")?;
+        }
+        lines.flush()?;
+        if signed {
+            let started = Instant::now();
+            for owner in &owners {
+                responder.udp(&validators_question(owner)?, Fresh::Made);
+            }
+            let rate = f64::from(count) / started.elapsed().as_secs_f64();
+            println!(
+                "{}",
+                json!({ "part": "dns", "file": file, "signed_per_second_and_thread": rate as u64 })
+            );
         }
     }
     let workers = std::thread::available_parallelism()?.get();
-    let shared = Arc::new(ArcSwap::new(snapshot));
-    let responder = Arc::new(Responder::new(shared, Rate::Unlimited));
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     for address in addresses {
         let bound = Bound::bind(address, workers).await?;

@@ -166,17 +166,24 @@ impl Snapshot {
     }
 }
 
-impl Witness for Snapshot {
-    fn attachment(&self, relay: &Address, client: &Address, ins: &InstanceId) -> Attachment {
-        let named = self.client(client).and_then(|client| {
-            let mut sessions = client.sessions.iter();
-            sessions.find(|(at, of, _)| at == relay && of == ins).map(|(_, _, session)| *session)
-        });
-        self.hearing(relay).attachment(named)
+/// What the relays say of one client, which was looked up once.
+#[derive(Clone, Copy, Debug)]
+pub struct Sessions<'a> {
+    /// The state of the world.
+    pub snapshot: &'a Snapshot,
+    /// The client; every question is about its sessions.
+    pub client: &'a Client,
+}
+
+impl Witness for Sessions<'_> {
+    fn attachment(&self, relay: &Address, _: &Address, ins: &InstanceId) -> Attachment {
+        let mut sessions = self.client.sessions.iter();
+        let named = sessions.find(|(at, of, _)| at == relay && of == ins).map(|(_, _, session)| *session);
+        self.snapshot.hearing(relay).attachment(named)
     }
 
     fn probe(&self, relay: &Address) -> Probe {
-        if self.failing.contains(relay) { Probe::Fails } else { Probe::Serves }
+        if self.snapshot.failing.contains(relay) { Probe::Fails } else { Probe::Serves }
     }
 }
 

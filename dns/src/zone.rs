@@ -148,12 +148,16 @@ impl ZoneView {
         Some(match labels {
             [] => Node::Apex,
             [RELAY_LABEL] => Node::NonTerminal,
-            ["_acme-challenge", host @ ..] => Node::Challenge(self.client_host(host)?, self.host(host)?),
-            ["_tcp", host @ ..] => Node::Tcp(self.client_host(host)?),
-            ["_tunnler", host @ ..] => Node::Explanation(self.client_host(host)?),
+            ["_acme-challenge", host @ ..] => {
+                let host = self.host(host)?;
+                Node::Challenge(self.client_host(&host)?, host)
+            }
+            ["_tcp", host @ ..] => Node::Tcp(self.client_host(&self.host(host)?)?),
+            ["_tunnler", host @ ..] => Node::Explanation(self.client_host(&self.host(host)?)?),
             [service, "_tcp", host @ ..] => {
                 let service = service.strip_prefix('_')?.parse().ok()?;
-                Node::TcpService(self.client_host(host)?, service, self.host(host)?)
+                let host = self.host(host)?;
+                Node::TcpService(self.client_host(&host)?, service, host)
             }
             labels => {
                 let host = self.host(labels)?;
@@ -165,7 +169,7 @@ impl ZoneView {
                 }
                 match self.directory.zone.zone.classify(&host) {
                     Host::Relay(relay) => Node::Relay(relay),
-                    _ => Node::Client(self.client_host(labels)?),
+                    host => Node::Client(ClientHost::of(host)?),
                 }
             }
         })
@@ -175,10 +179,16 @@ impl ZoneView {
         format!("{}.{}", labels.join("."), self.directory.zone.zone).parse().ok()
     }
 
-    fn client_host(&self, labels: &[&str]) -> Option<ClientHost> {
-        match self.directory.zone.zone.classify(&self.host(labels)?) {
-            Host::Name(label, service) => Some(ClientHost { holder: Holder::Name(label), service }),
-            Host::Account(address, service) => Some(ClientHost { holder: Holder::Account(address), service }),
+    fn client_host(&self, host: &HostName) -> Option<ClientHost> {
+        ClientHost::of(self.directory.zone.zone.classify(host))
+    }
+}
+
+impl ClientHost {
+    fn of(host: Host) -> Option<Self> {
+        match host {
+            Host::Name(label, service) => Some(Self { holder: Holder::Name(label), service }),
+            Host::Account(address, service) => Some(Self { holder: Holder::Account(address), service }),
             _ => None,
         }
     }

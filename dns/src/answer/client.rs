@@ -15,7 +15,7 @@ use tunnler_protocol::time::UnixSeconds;
 
 use super::caa::{self, Method, Wildcard};
 use super::{Found, Lookup, apex, select, ttl};
-use crate::snapshot::Footing;
+use crate::snapshot::{Footing, Sessions};
 use crate::zone::{ClientHost, Holder};
 
 /// Port of `https` URLs that name none; another one has to be said in the HTTPS record (RFC 9460, section 7.2).
@@ -39,23 +39,26 @@ pub(super) fn subject<'a>(lookup: &Lookup<'a>, host: &'a ClientHost) -> Result<S
     let (snapshot, directory) = (lookup.snapshot, &lookup.zone.directory);
     let now = snapshot.chain_time(lookup.moment.now).unwrap_or(directory.ledger.closed_at);
     let (client, record) = holder(lookup, &host.holder, now)?;
-    let known = snapshot.client(&client).map_or(&[][..], |client| client.presences.as_slice());
+    let known = snapshot.client(&client).map(|client| Sessions { snapshot, client });
     let remembered = |claims: &Claims| lookup.moment.now < claims.exp.millis().plus(REMEMBERED);
     let lists = |claims: &Claims| match &host.holder {
         Holder::Name(label) => claims.names.contains(&PublicName::Label(label.clone())),
         Holder::Account(_) => true,
     };
-    let mut presences: Vec<_> =
-        known.iter().filter(|presence| remembered(presence.claims()) && lists(presence.claims())).collect();
-    if presences.is_empty() {
+    let of_client = known.map_or(&[][..], |known| known.client.presences.as_slice());
+    let mut presences: Vec<_> = of_client
+        .iter()
+        .filter(|presence| remembered(presence.claims()) && lists(presence.claims()))
+        .cloned()
+        .collect();
+    let Some(known) = known.filter(|_| !presences.is_empty()) else {
         // Whoever is still waiting for feeds cannot know that nobody serves this.
         return Err(if snapshot.footing == Footing::Synced { Found::Nothing } else { Found::Unknown });
-    }
+    };
     presences.retain(|presence| presence.claims().service(host.service.as_ref()).is_some());
     if presences.is_empty() && host.service.is_some() {
         return Err(Found::NoSuchName);
     }
-    let presences: Vec<_> = presences.into_iter().cloned().collect();
     let chain = Chain {
         directory,
         record,
@@ -63,7 +66,7 @@ pub(super) fn subject<'a>(lookup: &Lookup<'a>, host: &'a ClientHost) -> Result<S
         ingress_port: snapshot.terms.ingress_port,
         now,
     };
-    let candidates = live::candidates(&chain, &presences, snapshot, lookup.moment.now);
+    let candidates = live::candidates(&chain, &presences, &known, lookup.moment.now);
     Ok(Subject { client, presences, candidates, service: host.service.as_ref(), record })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hickory_proto::dnssec::TBS;
@@ -146,27 +147,32 @@ impl Shard {
 
 /// What is signed, in bytes: equal for every order of the records and every case of the name.
 fn fingerprint(set: &[Record], tag: u16) -> Box<[u8]> {
-    let mut parts: Vec<Vec<u8>> = set.iter().map(|record| canonical(&record.data)).collect();
-    parts.sort_unstable();
-    let mut bytes = canonical(&set[0].name.to_lowercase());
-    bytes.extend_from_slice(&u16::from(set[0].record_type()).to_be_bytes());
-    bytes.extend_from_slice(&set[0].ttl.to_be_bytes());
+    let first = &set[0];
+    let mut written = Vec::with_capacity(256);
+    let mut encoder = BinEncoder::new(&mut written);
+    encoder.set_canonical_form(true);
+    encoder.set_name_encoding(NameEncoding::UncompressedLowercase);
+    // Only what does not fit in 64 KiB fails, and no record of ours comes near.
+    let _ = first.name.emit(&mut encoder);
+    let head = encoder.offset();
+    encoder.set_name_encoding(NameEncoding::Uncompressed);
+    let mut parts: Vec<Range<usize>> = Vec::with_capacity(set.len());
+    for record in set {
+        let start = encoder.offset();
+        let _ = record.data.emit(&mut encoder);
+        parts.push(start..encoder.offset());
+    }
+    parts.sort_unstable_by(|a, b| written[a.clone()].cmp(&written[b.clone()]));
+    let mut bytes = Vec::with_capacity(written.len() + 8 + 4 * set.len());
+    bytes.extend_from_slice(&written[..head]);
+    bytes.extend_from_slice(&u16::from(first.record_type()).to_be_bytes());
+    bytes.extend_from_slice(&first.ttl.to_be_bytes());
     bytes.extend_from_slice(&tag.to_be_bytes());
     for part in parts {
         bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
-        bytes.extend_from_slice(&part);
+        bytes.extend_from_slice(&written[part]);
     }
     bytes.into()
-}
-
-fn canonical(data: &impl BinEncodable) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(64);
-    let mut encoder = BinEncoder::new(&mut bytes);
-    encoder.set_canonical_form(true);
-    encoder.set_name_encoding(NameEncoding::Uncompressed);
-    // Only what does not fit in 64 KiB fails, and no record of ours comes near.
-    let _ = data.emit(&mut encoder);
-    bytes
 }
 
 fn make(set: &[Record], key: &ZoneKey, cx: &Signing<'_>) -> Option<RRSIG> {

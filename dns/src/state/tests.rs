@@ -7,6 +7,7 @@ use tunnler_protocol::live::{Attachment, Session, Witness};
 
 use super::*;
 use crate::fixture::{NOW, TERMS, address, claims, directory, name, relay, signed};
+use crate::snapshot::Sessions;
 
 struct Rig {
     state: State,
@@ -79,8 +80,10 @@ fn a_session_and_its_presence_meet_in_either_order() {
             rig.handle(event);
             rig.feed(1, session(101));
         }
-        let says =
-            |snapshot: &Snapshot| snapshot.attachment(&address(1), &address(101), &InstanceId([101; 16]));
+        let says = |snapshot: &Snapshot| {
+            let client = snapshot.client(&address(101)).unwrap();
+            Sessions { snapshot, client }.attachment(&address(1), &address(101), &InstanceId([101; 16]))
+        };
         assert_eq!(says(&rig.snapshot()), Attachment::Attached);
         rig.pass(2 * SECOND);
         assert!(rig.state.publish(rig.now).is_none(), "nothing changed");
