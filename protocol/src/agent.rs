@@ -39,6 +39,8 @@ const USELESS_REST: Duration = Duration::from_secs(1800);
 const SETTLED: Duration = Duration::from_secs(10);
 /// A session that lasted so long clears the relay of earlier failures.
 const STEADY: Duration = Duration::from_secs(60);
+/// A session must give a sign of life within this time after the network changed.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long a session that is left may finish its streams.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -119,6 +121,9 @@ impl Agent {
                     learnt.trouble.forgive();
                 }
                 self.next_review = Some(now);
+                // Better than to wait for silence: what the change has cut is dialled anew within seconds.
+                let held = self.slots.iter().filter(|(_, slot)| !matches!(slot.phase, Phase::Dialling));
+                self.actions.extend(held.map(|(relay, _)| Action::Check(*relay, SIGN_OF_LIFE)));
             }
             Event::Stop => self.stop(),
         }

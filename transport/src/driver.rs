@@ -79,6 +79,7 @@ pub(crate) fn start<S: Transport, C: Control>(
         drains: FuturesUnordered::new(),
         released_later: 0,
         next_ping: Instant::now() + PING_EVERY,
+        check: None,
         timer: Box::pin(tokio::time::sleep(PING_EVERY)),
     };
     let ends =
@@ -132,7 +133,15 @@ struct Driver<S: Transport, C: Control> {
     drains: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
     released_later: usize,
     next_ping: Instant,
+    check: Option<Check>,
     timer: Pin<Box<Sleep>>,
+}
+
+/// A doubt about the other side, until something is heard from `since` on.
+#[derive(Clone, Copy)]
+struct Check {
+    since: Instant,
+    by: Instant,
 }
 
 impl<S: Transport, C: Control> Future for Driver<S, C> {
@@ -141,6 +150,7 @@ impl<S: Transport, C: Control> Future for Driver<S, C> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         let this = &mut *self;
         this.link.driver.register(cx.waker());
+        this.begin_check(cx);
         match this.turn(cx) {
             Ok(()) if this.drained(cx) => Poll::Ready(End::Closed),
             Ok(()) => {
@@ -235,11 +245,31 @@ impl<S: Transport, C: Control> Driver<S, C> {
         false
     }
 
+    /// Pings at once when somebody doubts that the other side is still there.
+    fn begin_check(&mut self, cx: &mut Context<'_>) {
+        let Some(within) = self.link.take_check() else { return };
+        let since = Instant::now();
+        let by = since + within;
+        self.check = Some(Check { since, by });
+        self.wire.lock().ping();
+        let next = by.min(self.timer.deadline());
+        self.timer.as_mut().reset(next);
+        let _ = self.timer.as_mut().poll(cx);
+    }
+
+    /// When silence so far becomes the end.
+    fn dead_at(&mut self) -> Instant {
+        let heard = self.wire.lock().last_heard();
+        self.check = self.check.filter(|check| heard < check.since);
+        let usual = heard + DEAD_AFTER;
+        self.check.map_or(usual, |check| check.by.min(usual))
+    }
+
     /// Pings when it is time; ready when the other side has been silent for too long.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let dead_at = self.wire.lock().last_heard() + DEAD_AFTER;
+            let dead_at = self.dead_at();
             if now >= dead_at {
                 return Poll::Ready(());
             }

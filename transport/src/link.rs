@@ -56,6 +56,7 @@ pub(crate) struct Link {
     dropped: AtomicUsize,
     open: AtomicUsize,
     close: Mutex<Option<CloseRequest>>,
+    check: Mutex<Option<Duration>>,
     pub driver: AtomicWaker,
     pub permits: Semaphore,
     end: OnceLock<End>,
@@ -79,6 +80,7 @@ impl Link {
             dropped: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             close: Mutex::default(),
+            check: Mutex::default(),
             driver: AtomicWaker::new(),
             permits: Semaphore::new(permits),
             end: OnceLock::new(),
@@ -166,6 +168,16 @@ impl Link {
 
     pub fn close_request(&self) -> Option<CloseRequest> {
         lock(&self.close).clone()
+    }
+
+    /// Ends the connection unless the other side is heard within this time from now.
+    pub fn request_check(&self, within: Duration) {
+        *lock(&self.check) = Some(within);
+        self.driver.wake();
+    }
+
+    pub fn take_check(&self) -> Option<Duration> {
+        lock(&self.check).take()
     }
 
     pub fn take_last_words(&self) -> Option<String> {

@@ -129,7 +129,7 @@ impl World {
                 Action::Visit(relay) => {
                     self.after(Duration::from_millis(50), id, Happening::Visited(relay.address))
                 }
-                Action::NewInstance => {}
+                Action::Check(..) | Action::NewInstance => {}
             }
         }
         if let Some(next) = client.agent.poll_timeout(self.now)

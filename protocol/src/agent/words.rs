@@ -94,6 +94,8 @@ pub enum Action {
     Close(Address, Duration),
     /// Visit the own name through this relay.
     Visit(Arc<Relay>),
+    /// End this session unless its relay gives a sign of life within this time.
+    Check(Address, Duration),
     /// Draw a new instance before anything else is signed.
     NewInstance,
 }

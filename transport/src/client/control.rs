@@ -117,6 +117,12 @@ impl SessionControl {
         self.link.ended().await;
     }
 
+    /// Asks for a sign of life: without one within this time the session is over (`Lost`), long before the usual
+    /// 10 s of silence. For when the network below is known to have changed.
+    pub fn check(&self, within: Duration) {
+        self.link.request_check(within);
+    }
+
     /// Returns when the session is over.
     pub async fn ended(&self) {
         self.link.ended().await;

@@ -405,6 +405,23 @@ async fn silence_ends_a_session_after_ten_seconds_and_any_byte_is_life() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_doubted_session_must_give_a_sign_of_life_soon() {
+    let within = Duration::from_secs(2);
+    let (mut relay, mut attacker) = attacked(&config(8)).await;
+    relay.ends.link.request_check(within);
+    // It is asked at once, and any byte is an answer.
+    let asked = timeout(Duration::from_millis(10), attacker.next()).await.expect("a ping at once");
+    assert!(matches!(asked, Some(Ok(Message::Ping(_)))), "{asked:?}");
+    attacker.send(Message::Pong(Default::default())).await.unwrap();
+    sleep(within * 2).await;
+    assert!(relay.ends.link.end().is_none());
+    let start = Instant::now();
+    relay.ends.link.request_check(within);
+    assert_eq!(ended(&mut relay).await, End::Silent);
+    assert!((within..within * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn idle_sessions_live_by_their_pings() {
     let (relay, client) = pair(8).await;
     sleep(Duration::from_secs(3600)).await;
