@@ -50,6 +50,15 @@ pub struct Limits {
     pub streams: u32,
     /// Most connections that may join one session (1–4).
     pub connections: u32,
+    /// Most visitors of the client at once, over all its sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visitors: Option<u32>,
+    /// Most new visitors of the client a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visits_per_second: Option<u32>,
+    /// Most bytes of the client a second, both ways together; absent is no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
 }
 
 /// The client's answer to a challenge.

@@ -1,9 +1,10 @@
 //! Where visitors come in: routes each connection by the host its ClientHello names.
 //!
-//! Ends TLS for the relay's own host only. What belongs to a client is passed on byte for byte; what belongs to nobody
-//! gets an alert at once.
+//! Ends TLS for the relay's own host, and for services whose client asks for it ([`crate::term`]). What else belongs to
+//! a client is passed on byte for byte; what belongs to nobody gets an alert at once.
 
 pub mod hello;
+pub mod visitor;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,38 +16,27 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tunnler_protocol::HostName;
-use tunnler_protocol::presence::{ServiceKind, TlsMode};
+use tunnler_protocol::presence::ServiceKind;
 use tunnler_protocol::stream::{Payload, StreamHeader};
+use tunnler_protocol::term::is_ended_by_relays;
 use tunnler_transport::relay::OpenError;
-use tunnler_transport::{Abort, Direction, SessionStream, SpliceEnd, splice};
+use tunnler_transport::{Direction, SessionStream, SpliceEnd, splice};
 
+use crate::limits::metered::Metered;
+use crate::limits::shares::{Origin, Over, Share};
 use crate::prefixes::Place;
 use crate::relay::Shared;
 use crate::route::{self, Claimed, Wanted};
-use crate::{clock, own_host};
+use crate::{clock, forward, own_host, term};
 use hello::{Hello, Replayed};
+use visitor::{Alert, Arrival, Visitor, canonical};
 
 /// How long a visitor may take to send its ClientHello.
-const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// Silence after which the system asks whether a visitor is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// How long a refused visitor may take to read why.
-const ALERT_DEADLINE: Duration = Duration::from_secs(2);
 /// Pause after the system could not give us a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// TLS alerts (RFC 8446, section 6) that a visitor may get from a relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Alert {
-    /// Nobody serves this host here.
-    UnrecognizedName = 112,
-    /// Somebody does, but not now.
-    InternalError = 80,
-    /// The relay would have to end TLS, which it does not do.
-    HandshakeFailure = 40,
-    /// Not a ClientHello.
-    DecodeError = 50,
-}
 
 /// A connection that has neither named a host nor logged in: bounded in all and per network.
 #[derive(Debug)]
@@ -79,7 +69,7 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
             }
         };
         let Some(newcomer) = Newcomer::admit(&shared, visitor.ip()) else {
-            metrics::counter!("tunnler_dropped_total", "limit" => "newcomers").increment(1);
+            count_drop("newcomers");
             continue;
         };
         let shared = shared.clone();
@@ -87,20 +77,25 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, visitor: SocketAddr, newcomer: Newcomer) {
+async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, address: SocketAddr, newcomer: Newcomer) {
     prepare(&tcp);
     let arrived = Instant::now();
-    let hello = match timeout(HELLO_DEADLINE, hello::read(&mut tcp)).await {
+    let hello = timeout(HELLO_DEADLINE, hello::read(&mut tcp)).await;
+    let Ok(ingress) = tcp.local_addr() else { return };
+    let visitor = Visitor { io: tcp, address, ingress, forwarder: None };
+    let hello = match hello {
         Ok(Ok(hello)) => hello,
-        Ok(Err(hello::HelloError::NotTls)) => return refuse(tcp, Alert::DecodeError).await,
+        Ok(Err(hello::HelloError::NotTls)) => return visitor.refuse(Alert::DecodeError).await,
         Ok(Err(_)) | Err(_) => return,
     };
-    let Hello { raw, host: Some(host) } = hello else { return refuse(tcp, Alert::UnrecognizedName).await };
+    let Hello { raw, host: Some(host) } = hello else {
+        return visitor.refuse(Alert::UnrecognizedName).await;
+    };
     if host == shared.own_host {
-        return own_host::serve(shared, Replayed::new(raw, tcp), visitor, newcomer).await;
+        return own_host::serve(shared, Replayed::new(raw, visitor.io), address, newcomer).await;
     }
     drop(newcomer);
-    pass(&shared, tcp, visitor, raw, host, arrived).await;
+    pass(&shared, visitor, raw, host, arrived).await;
 }
 
 /// Visitors that vanish without a word are noticed by the system.
@@ -110,116 +105,141 @@ pub fn prepare(tcp: &TcpStream) {
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
 }
 
-/// Finds the client that serves `host` and splices.
-async fn pass(
-    shared: &Shared,
-    tcp: TcpStream,
-    visitor: SocketAddr,
+/// Finds the client that serves `host`, here or at another relay, and splices.
+pub async fn pass<T: Arrival>(
+    shared: &Arc<Shared>,
+    visitor: Visitor<T>,
     raw: Vec<u8>,
     host: HostName,
     arrived: Instant,
 ) {
-    let Some(wanted) = shared.wanted(&host) else { return refuse(tcp, Alert::UnrecognizedName).await };
-    let Ok((session, service)) = shared.sessions.pick(&wanted, clock::millis()) else {
-        return refuse(tcp, Alert::UnrecognizedName).await;
-    };
-    if service.kind != ServiceKind::Http || service.tls != TlsMode::Pass {
-        tracing::debug!(%host, service = %service.name, "a visitor asked for a service that is not passed through");
-        return refuse(tcp, Alert::HandshakeFailure).await;
-    }
-    let Ok(ingress) = tcp.local_addr() else { return };
-    let header = StreamHeader {
-        visitor: canonical(visitor),
-        ingress: canonical(ingress),
-        host: Some(host),
-        service: service.name,
-        kind: service.kind,
-        forwarder: None,
-        payload: Payload::Untouched,
-    };
-    let mut stream = match session.0.open(&header).await {
-        Ok(stream) => stream,
-        Err(OpenError::Full | OpenError::Ended) => {
-            metrics::counter!("tunnler_dropped_total", "limit" => "streams").increment(1);
-            return refuse(tcp, Alert::InternalError).await;
+    let Some(wanted) = shared.wanted(&host) else { return visitor.refuse(Alert::UnrecognizedName).await };
+    let picked = shared.sessions.pick(&wanted, clock::millis());
+    if let Ok(picked) = &picked {
+        let service = &picked.service;
+        if service.kind != ServiceKind::Http {
+            tracing::debug!(%host, service = %service.name, "a visitor asked for a service that is not HTTPS");
+            return visitor.refuse(Alert::HandshakeFailure).await;
         }
+        if is_ended_by_relays(service) && !shared.term.has_certificate(&host) {
+            tracing::info!(%host, "a visitor is refused: there is no certificate yet");
+            return visitor.refuse(Alert::InternalError).await;
+        }
+        shared.served.note(&picked.presence, clock::seconds());
+    }
+    let Ok(share) = shared.admit(&wanted, visitor.origin()) else {
+        return visitor.refuse(Alert::InternalError).await;
+    };
+    if picked.as_ref().is_ok_and(|picked| is_ended_by_relays(&picked.service)) {
+        let _counted = Counted::new();
+        return term::serve(shared, visitor, raw, wanted, share).await;
+    }
+    let stream = match picked {
+        Ok(picked) => {
+            let header = visitor.header(host, picked.service);
+            picked.connection.0.open(&header).await.map_err(|error| match error {
+                OpenError::Full | OpenError::Ended => {
+                    count_drop("streams");
+                    Alert::InternalError
+                }
+            })
+        }
+        Err(_) => forward::hand_over(shared, &visitor, &wanted, host).await.ok_or(Alert::UnrecognizedName),
+    };
+    let mut stream = match stream {
+        Ok(stream) => stream,
+        Err(alert) => return visitor.refuse(alert).await,
     };
     if let Some(tap) = &shared.splices.tap {
         tap.pass(Direction::Inward, &raw);
     }
     if stream.write_all(&raw).await.is_ok() {
         metrics::histogram!("tunnler_open_seconds").record(arrived.elapsed().as_secs_f64());
-        deliver(shared, tcp, stream, &wanted, raw.len()).await;
+        metrics::counter!("tunnler_bytes_total", "direction" => "inward").increment(raw.len() as u64);
+        drop(raw);
+        deliver(shared, visitor, stream, &wanted, share).await;
     }
 }
 
-/// Splices a visitor with its stream for as long as the client may serve it. `already` bytes went ahead.
-pub async fn deliver(
+/// Splices a visitor with its stream for as long as the client may serve it.
+pub async fn deliver<T: Arrival>(
     shared: &Shared,
-    tcp: TcpStream,
+    visitor: Visitor<T>,
     stream: SessionStream,
     wanted: &Wanted,
-    already: usize,
+    share: Share,
 ) {
-    let most = shared.limits.visitors_per_prefix;
-    let place = tcp.peer_addr().ok().and_then(|visitor| shared.visitors_by_prefix.take(visitor.ip(), most));
-    let Some(_place) = place else {
-        metrics::counter!("tunnler_dropped_total", "limit" => "visitors_per_prefix").increment(1);
-        return tcp.abort();
-    };
     // Authority may be lost while bytes flow: then the stream goes, too.
     let grant = shared.grants.hold(wanted);
-    metrics::gauge!("tunnler_streams").increment(1);
-    metrics::counter!("tunnler_visitors_total").increment(1);
+    let _counted = Counted::new();
+    let carried = async {
+        if share.is_metered() {
+            let share = Arc::new(share);
+            let (visitor, stream) = (Metered::new(visitor.io, share.clone()), Metered::new(stream, share));
+            splice(visitor, stream, &shared.splices).await
+        } else {
+            splice(visitor.io, stream, &shared.splices).await
+        }
+    };
     let spliced = tokio::select! {
-        spliced = splice(tcp, stream, &shared.splices) => Some(spliced),
-        () = grant.lost() => None,
-        () = shared.aborting.cancelled() => None,
+        spliced = carried => spliced,
+        () = grant.lost() => return,
+        () = shared.aborting.cancelled() => return,
     };
-    metrics::gauge!("tunnler_streams").decrement(1);
-    if let Some(spliced) = spliced {
-        let inward = spliced.inward + already as u64;
-        metrics::counter!("tunnler_bytes_total", "direction" => "inward").increment(inward);
-        metrics::counter!("tunnler_bytes_total", "direction" => "outward").increment(spliced.outward);
-        if !matches!(spliced.end, SpliceEnd::Finished) {
-            metrics::counter!("tunnler_streams_cut_total").increment(1);
-        }
+    metrics::counter!("tunnler_bytes_total", "direction" => "inward").increment(spliced.inward);
+    metrics::counter!("tunnler_bytes_total", "direction" => "outward").increment(spliced.outward);
+    if !matches!(spliced.end, SpliceEnd::Finished) {
+        metrics::counter!("tunnler_streams_cut_total").increment(1);
     }
 }
 
-/// Tells a visitor by a TLS alert that there is nothing for it, in a way that it gets to read it.
-async fn refuse(mut tcp: TcpStream, alert: Alert) {
-    metrics::counter!("tunnler_refused_visitors_total", "alert" => alert.name()).increment(1);
-    let record = [21, 3, 3, 0, 2, 2, alert as u8];
-    let goodbye = async {
-        tcp.write_all(&record).await?;
-        tcp.shutdown().await?;
-        // Closing with unread bytes would send RST, which can overtake the alert.
-        tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await
-    };
-    let _ = timeout(ALERT_DEADLINE, goodbye).await;
-}
+/// A visitor that is being served, for the metrics.
+struct Counted;
 
-impl Alert {
-    fn name(self) -> &'static str {
-        match self {
-            Self::UnrecognizedName => "unrecognized_name",
-            Self::InternalError => "internal_error",
-            Self::HandshakeFailure => "handshake_failure",
-            Self::DecodeError => "decode_error",
-        }
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("tunnler_streams").increment(1);
+        metrics::counter!("tunnler_visitors_total").increment(1);
+        Self
     }
 }
 
-/// IPv4 addresses of dual-stack sockets in their own form.
-pub fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("tunnler_streams").decrement(1);
+    }
+}
+
+/// A visitor or connection was dropped because of this limit.
+pub fn count_drop(limit: impl ToString) {
+    metrics::counter!("tunnler_dropped_total", "limit" => limit.to_string()).increment(1);
+}
+
+impl<T> Visitor<T> {
+    /// What the next hop is told of the visitor.
+    pub fn header(&self, host: HostName, service: tunnler_protocol::presence::Service) -> StreamHeader {
+        StreamHeader {
+            visitor: canonical(self.address),
+            ingress: canonical(self.ingress),
+            host: Some(host),
+            service: service.name,
+            kind: service.kind,
+            forwarder: self.forwarder,
+            payload: Payload::Untouched,
+        }
+    }
 }
 
 impl Shared {
     fn wanted(&self, host: &HostName) -> Option<Wanted> {
         let directory = self.directory.borrow();
         route::wanted(directory.as_deref()?, &self.address, host, clock::seconds())
+    }
+
+    /// Takes a visitor in, or counts which bound it would pass.
+    pub fn admit(&self, wanted: &Wanted, origin: Origin) -> Result<Share, Over> {
+        let admitted = self.shares.admit(wanted, origin, Instant::now());
+        admitted.inspect_err(|over| count_drop(over))
     }
 
     /// Whether `client` may serve `name` now.

@@ -11,9 +11,12 @@ pub mod cli;
 mod clock;
 mod failures;
 mod feed;
+mod forward;
 mod grants;
 mod ingress;
+pub mod limits;
 mod login;
+mod memory;
 pub mod names;
 mod own_host;
 mod prefixes;
@@ -24,8 +27,10 @@ mod route;
 mod session;
 mod sessions;
 mod tcp;
+pub mod term;
 #[cfg(test)]
 mod testing;
 
 pub use certificates::Certificates;
-pub use relay::{Limits, ListenError, Relay, RelayConfig, listen};
+pub use limits::Limits;
+pub use relay::{ListenError, Relay, RelayConfig, listen};

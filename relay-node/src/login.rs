@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tunnler_protocol::control::{AuthFailed, AuthFailure, AuthResponse};
 use tunnler_protocol::presence::Presence;
-use tunnler_protocol::token::{ChallengeRule, Claims, Expectation};
+use tunnler_protocol::token::{ChallengeRule, Claims, Expectation, Role};
 use tunnler_protocol::{Address, ServiceName, UnixSeconds};
 use tunnler_transport::relay::Challenge;
 
@@ -24,6 +24,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 pub struct Login {
     /// Who it is.
     pub identity: Identity,
+    /// As what.
+    pub role: Role,
     /// What the token lets it serve.
     pub services: Vec<ServiceName>,
     /// When the authority ends.
@@ -101,6 +103,9 @@ impl Gate {
         if until <= now {
             return Err(blame(failed(AuthFailure::BadToken, "the token expired; check the clock")));
         }
+        if claims.role == Role::Forwarder && !(response.presence.is_none() && claims.services.is_empty()) {
+            return Err(blame(failed(AuthFailure::Mismatch, "a forwarder serves nothing of its own")));
+        }
         let presence = match &response.presence {
             None => None,
             Some(text) => {
@@ -117,7 +122,7 @@ impl Gate {
             return Err(blame(failed(AuthFailure::Replayed, "this token was used before")));
         }
         let identity = Identity { client, ins: response.ins, session: response.session };
-        Ok(Login { identity, services: claims.services, until, presence })
+        Ok(Login { identity, role: claims.role, services: claims.services, until, presence })
     }
 }
 

@@ -12,8 +12,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnler_chain::ChainHandle;
+use tunnler_edge::Store;
 use tunnler_protocol::control::{CloseCode, Closing};
-use tunnler_protocol::directory::Directory;
+use tunnler_protocol::directory::{AddressPolicy, Directory};
 use tunnler_protocol::instance::{BootId, InstanceId};
 use tunnler_protocol::{Address, HostName, SecretKey};
 use tunnler_transport::{BufferPool, MemoryBudget, SpliceContext, Tap, tls};
@@ -21,51 +22,23 @@ use tunnler_transport::{BufferPool, MemoryBudget, SpliceContext, Tap, tls};
 use crate::certificates::Certificates;
 use crate::clock;
 use crate::feed::Slots;
+use crate::forward::arrivals::Forwarders;
+use crate::forward::lines::Lines;
+use crate::forward::served::Served;
 use crate::grants::Grants;
 use crate::ingress;
+use crate::limits::Limits;
+use crate::limits::shares::Shares;
 use crate::login::Gate;
+use crate::memory::Memory;
 use crate::names::{ListedNames, Names};
 use crate::own_host::ACME_ALPN;
 use crate::prefixes::Prefixes;
 use crate::session::Line;
 use crate::sessions::Sessions;
 use crate::tcp::TcpPorts;
-
-/// What a relay allows. All bounds are per process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Sessions at once.
-    pub sessions: usize,
-    /// Streams at once in one connection of a session.
-    pub streams: u32,
-    /// Connections of one session (1–4).
-    pub connections: u32,
-    /// Connections at once that have neither named a host nor logged in.
-    pub newcomers: usize,
-    /// The same, of one network (IPv4 address or IPv6 /64).
-    pub newcomers_per_prefix: usize,
-    /// Visitors of one network at once.
-    pub visitors_per_prefix: usize,
-    /// Feed readers that are no servers of the zone.
-    pub feed_readers: usize,
-    /// Bytes that may lie unread in all sessions together.
-    pub memory_budget: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            sessions: 10_000,
-            streams: 256,
-            connections: 4,
-            newcomers: 4096,
-            newcomers_per_prefix: 1024,
-            visitors_per_prefix: 4096,
-            feed_readers: 8,
-            memory_budget: 512 << 20,
-        }
-    }
-}
+use crate::term::TermEnd;
+use crate::term::clients::Clients;
 
 /// What a relay is made of.
 pub struct RelayConfig {
@@ -79,8 +52,14 @@ pub struct RelayConfig {
     pub limits: Limits,
     /// Certificates of the own host.
     pub certificates: Certificates,
+    /// Certificates of hosts whose TLS this relay ends for their clients; others put them in and take them out.
+    pub term_certificates: Arc<tunnler_edge::Certificates>,
     /// The newest directory.
     pub directory: watch::Receiver<Option<Arc<Directory>>>,
+    /// Which addresses of other relays may be dialled.
+    pub address_policy: AddressPolicy,
+    /// Where ports that are held and clients that were served are remembered; `None` forgets them at the end.
+    pub state: Option<Store>,
     /// How well the chain can be read, for `/health`; `None` without a chain.
     pub chain: Option<ChainHandle>,
     /// Sees every byte that is passed on. For tests that show what a relay can see.
@@ -89,6 +68,7 @@ pub struct RelayConfig {
 
 /// What the parts of a relay share.
 pub(crate) struct Shared {
+    pub(crate) memory: Memory,
     pub(crate) address: Address,
     pub(crate) key: SecretKey,
     pub(crate) own_host: HostName,
@@ -105,11 +85,16 @@ pub(crate) struct Shared {
     pub(crate) feed_slots: Slots,
     pub(crate) newcomers: Arc<Semaphore>,
     pub(crate) newcomers_by_prefix: Arc<Prefixes>,
-    pub(crate) visitors_by_prefix: Arc<Prefixes>,
+    pub(crate) shares: Shares,
+    pub(crate) address_policy: AddressPolicy,
+    pub(crate) served: Served,
+    pub(crate) lines: Lines,
+    pub(crate) forwarders: Forwarders,
     pub(crate) splices: SpliceContext,
     pub(crate) budget: Arc<MemoryBudget>,
     pub(crate) tls: TlsAcceptor,
     pub(crate) certificates: Certificates,
+    pub(crate) term: TermEnd,
     pub(crate) chain: Option<ChainHandle>,
     pub(crate) tasks: TaskTracker,
     /// No new sessions any more.
@@ -210,7 +195,10 @@ impl Relay {
         let mut tls = tls::server_config(config.certificates.resolver());
         tls.alpn_protocols.push(ACME_ALPN.to_vec());
         let (limits, address) = (config.limits, config.key.address());
+        let memory = Memory::new(config.state);
+        let served = memory.served();
         let shared = Arc::new(Shared {
+            memory,
             address,
             key: config.key,
             own_host: config.own_host,
@@ -227,11 +215,16 @@ impl Relay {
             feed_slots: Slots::new(limits.feed_readers),
             newcomers: Arc::new(Semaphore::new(limits.newcomers)),
             newcomers_by_prefix: Arc::default(),
-            visitors_by_prefix: Arc::default(),
+            shares: Shares::new(limits),
+            address_policy: config.address_policy,
+            served,
+            lines: Lines::default(),
+            forwarders: Forwarders::default(),
             splices: SpliceContext { buffers: BufferPool::new(256), tap: config.tap },
             budget: MemoryBudget::new(limits.memory_budget),
             tls: TlsAcceptor::from(Arc::new(tls)),
             certificates: config.certificates,
+            term: TermEnd::new(config.term_certificates),
             chain: config.chain,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -239,6 +232,7 @@ impl Relay {
             aborting: CancellationToken::new(),
             stopped: CancellationToken::new(),
         });
+        shared.remember();
         shared.tasks.spawn(ingress::serve(shared.clone(), listener));
         shared.tasks.spawn(watch_authority(shared.clone()));
         shared.tasks.spawn(sweep(shared.clone()));
@@ -259,6 +253,11 @@ impl Relay {
     /// The names that attached clients list: those whose records the directory must hold.
     pub fn listed_names(&self) -> watch::Receiver<ListedNames> {
         self.shared.names.subscribe()
+    }
+
+    /// The clients whose visitors' TLS it ends.
+    pub fn term_clients(&self) -> Clients {
+        Clients::new(self.shared.clone())
     }
 
     /// For the operator.
@@ -290,8 +289,10 @@ impl Relay {
             }
         };
         let _ = timeout_at(deadline + GOODBYE, closed).await;
+        shared.forwarders.close();
         shared.aborting.cancel();
         shared.stopped.cancel();
+        shared.write_memory();
         shared.tasks.close();
         let _ = timeout_at(Instant::now() + GOODBYE, shared.tasks.wait()).await;
     }
@@ -321,6 +322,7 @@ async fn watch_authority(shared: Arc<Shared>) {
             () = shared.stopped.cancelled() => return,
         }
         shared.grants.recheck(|client, name| shared.authorises(client, name));
+        shared.forwarders.recheck(|relay| shared.is_active_relay(relay));
     }
 }
 
@@ -332,6 +334,12 @@ async fn sweep(shared: Arc<Shared>) {
         }
         shared.sessions.sweep(clock::millis());
         shared.sweep_ports();
-        shared.names.retain(|client, ins| shared.sessions.presence(client, ins).is_some());
+        shared.shares.sweep(std::time::Instant::now());
+        shared.lines.sweep();
+        shared.served.sweep(clock::seconds());
+        shared.names.retain(|client, ins| {
+            shared.sessions.presence(client, ins).is_some() || shared.served.remembers(client, ins)
+        });
+        shared.write_memory();
     }
 }

@@ -77,8 +77,12 @@ impl Claimed {
 impl Wanted {
     /// The service that a client with these claims would answer with through `relay`.
     pub fn service<'c>(&self, claims: &'c Claims, relay: &Address) -> Option<&'c Service> {
-        let consents =
-            claims.iss == self.client && claims.relays.contains(relay) && self.name.is_listed(claims);
+        claims.relays.contains(relay).then(|| self.service_anywhere(claims)).flatten()
+    }
+
+    /// The same, through whatever relay.
+    pub fn service_anywhere<'c>(&self, claims: &'c Claims) -> Option<&'c Service> {
+        let consents = claims.iss == self.client && self.name.is_listed(claims);
         consents.then(|| claims.service(self.service.as_ref())).flatten()
     }
 }

@@ -12,6 +12,7 @@ use tunnler_protocol::control::{
 use tunnler_protocol::merge::Merge;
 use tunnler_protocol::name::{HostName, PublicName};
 use tunnler_protocol::presence::Presence;
+use tunnler_protocol::token::Role;
 use tunnler_protocol::{ServiceName, UnixSeconds};
 use tunnler_transport::link::LinkConfig;
 use tunnler_transport::relay::{
@@ -20,6 +21,7 @@ use tunnler_transport::relay::{
 use tunnler_transport::{Transport, UnreadLimits};
 
 use crate::clock;
+use crate::forward::arrivals;
 use crate::ingress::Newcomer;
 use crate::login::{Login, failed};
 use crate::relay::Shared;
@@ -56,7 +58,7 @@ pub async fn serve<S: Transport>(
     newcomer: Newcomer,
 ) {
     let arrived = Instant::now();
-    let limits = Limits { streams: shared.limits.streams, connections: shared.limits.connections };
+    let limits = shared.announced();
     let challenger = Challenger::new(shared.key.clone(), exporter, limits);
     let pending = match PendingLogin::challenge(io, read_ahead, challenger).await {
         Ok(pending) => pending,
@@ -80,6 +82,9 @@ pub async fn serve<S: Transport>(
             return pending.refuse(failure).await;
         }
     };
+    if login.role == Role::Forwarder {
+        return arrivals::serve(shared, pending, login.identity.client, login.until, (peer, newcomer)).await;
+    }
     let stale = login.presence.clone().and_then(|presence| shared.take_presence(presence).err());
     let config = LinkConfig {
         streams: shared.limits.streams,
@@ -100,6 +105,7 @@ pub async fn serve<S: Transport>(
         }
     };
     let control = accepted.begin(shared.auth_ok(&login.identity, login.until, limits));
+    shared.term.look_again();
     drop(newcomer);
     metrics::histogram!("tunnler_login_seconds").record(arrived.elapsed().as_secs_f64());
     if let Some(stale) = stale {
@@ -218,7 +224,8 @@ impl Actor {
                 let judged = self.shared.gate.judge(&response, &challenge, self.peer.ip());
                 let same = |login: &Login| {
                     let (new, old) = (&login.identity, self.attachment.identity());
-                    (new.client, new.ins, new.session) == (old.client, old.ins, old.session)
+                    login.role == Role::Client
+                        && (new.client, new.ins, new.session) == (old.client, old.ins, old.session)
                 };
                 match judged {
                     Ok(login) if same(&login) => self.renew(login),
@@ -288,20 +295,39 @@ impl Shared {
     fn take_presence(&self, presence: Arc<Presence>) -> Result<ToClient, ToClient> {
         let claims = presence.claims();
         let (client, ins, seq) = (claims.iss, claims.ins, claims.seq);
-        let labels = claims.names.iter().filter_map(|name| match name {
-            PublicName::Label(label) => Some(label.clone()),
-            PublicName::Domain(_) => None,
-        });
-        let labels = labels.collect();
         match self.sessions.offer(presence.clone(), clock::millis()) {
             Merge::Newer | Merge::Known => {
-                self.names.set(&client, &ins, labels);
+                self.served.update(&presence);
+                self.term.look_again();
+                self.follow_names_of(&presence);
                 Ok(ToClient::PresenceOk(PresenceOk { ins, seq }))
             }
             Merge::Older | Merge::Ahead | Merge::Expired | Merge::Crowded => {
                 let newest = self.sessions.presence(&client, &ins).map_or(seq, |newest| newest.claims().seq);
                 Err(ToClient::PresenceStale(PresenceStale { seq: newest }))
             }
+        }
+    }
+
+    /// Has the chain reader follow the names that a presence lists.
+    pub fn follow_names_of(&self, presence: &Presence) {
+        let claims = presence.claims();
+        let labels = claims.names.iter().filter_map(|name| match name {
+            PublicName::Label(label) => Some(label.clone()),
+            PublicName::Domain(_) => None,
+        });
+        self.names.set(&claims.iss, &claims.ins, labels.collect());
+    }
+
+    /// What every session is granted.
+    pub fn announced(&self) -> Limits {
+        let client = self.limits.per_client;
+        Limits {
+            streams: self.limits.streams,
+            connections: self.limits.connections,
+            visitors: u32::try_from(client.at_once).ok(),
+            visits_per_second: Some(client.per_second),
+            bytes_per_second: client.bytes_per_second,
         }
     }
 

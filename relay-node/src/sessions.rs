@@ -13,7 +13,7 @@ use tunnler_protocol::feed::Message;
 use tunnler_protocol::instance::{InstanceId, SessionId};
 use tunnler_protocol::merge::{Merge, PresenceTable, Room, Source};
 use tunnler_protocol::name::ServiceName;
-use tunnler_protocol::presence::{Presence, Service};
+use tunnler_protocol::presence::{Claims, Presence, Service};
 use tunnler_protocol::{Address, UnixMillis};
 
 use self::subscribers::Subscribers;
@@ -46,6 +46,16 @@ pub enum Refusal {
     Full,
     /// As many connections as one session may have.
     TooManyConnections,
+}
+
+/// Who serves a visitor, and under which presence.
+pub struct Picked<C> {
+    /// The connection with the fewest streams.
+    pub connection: C,
+    /// What it is for.
+    pub service: Service,
+    /// What the client says of it.
+    pub presence: Arc<Presence>,
 }
 
 /// Why a visitor reaches nobody.
@@ -191,7 +201,7 @@ impl<C: Connection> Sessions<C> {
 
     /// Picks a connection for a visitor, with the service it is for: instances take turns, the least loaded connection
     /// serves. Instances that are leaving come last.
-    pub fn pick(&self, wanted: &Wanted, now: UnixMillis) -> Result<(C, Service), Unreachable> {
+    pub fn pick(&self, wanted: &Wanted, now: UnixMillis) -> Result<Picked<C>, Unreachable> {
         let mut state = self.lock();
         state.turn = state.turn.wrapping_add(1);
         let turn = state.turn;
@@ -201,19 +211,37 @@ impl<C: Connection> Sessions<C> {
             let presence = state.presence(&wanted.client, &instance.ins)?;
             let service = wanted.service(presence.claims(), &self.relay)?;
             let granted = instance.services.contains(&service.name) && !presence.claims().expired(now);
-            granted.then(|| service.clone())
+            granted.then(|| (service.clone(), presence.clone()))
         };
         let mut able: Vec<_> =
-            instances.iter().filter_map(|i| serves(&i).map(|service| (i, service))).collect();
+            instances.iter().filter_map(|i| serves(&i).map(|found| (i, found))).collect();
         if able.iter().any(|(instance, _)| instance.told != Told::Draining) {
             able.retain(|(instance, _)| instance.told != Told::Draining);
         }
         if able.is_empty() {
             return Err(Unreachable::Offline);
         }
-        let (instance, service) = able.swap_remove(turn % able.len());
+        let (instance, (service, presence)) = able.swap_remove(turn % able.len());
         let connection = instance.connections.iter().min_by_key(|(_, connection)| connection.load());
-        connection.map(|(_, connection)| (connection.clone(), service)).ok_or(Unreachable::Offline)
+        let (_, connection) = connection.ok_or(Unreachable::Offline)?;
+        Ok(Picked { connection: connection.clone(), service, presence })
+    }
+
+    /// The presences that hold now of those attached, as far as they say what is `wanted`.
+    pub fn attached(&self, now: UnixMillis, wanted: impl Fn(&Claims) -> bool) -> Vec<Arc<Presence>> {
+        let state = self.lock();
+        let attached =
+            state.clients.iter().flat_map(|(client, instances)| instances.iter().map(move |i| (client, i.ins)));
+        let presences = attached.filter_map(|(client, ins)| state.presence(client, &ins));
+        let holds = |presence: &&Arc<Presence>| !presence.claims().expired(now) && wanted(presence.claims());
+        presences.filter(holds).cloned().collect()
+    }
+
+    /// One connection of each instance of a client.
+    pub fn lines(&self, client: &Address) -> Vec<C> {
+        let state = self.lock();
+        let instances = state.clients.get(client).into_iter().flatten();
+        instances.filter_map(|instance| instance.connections.first()).map(|(_, line)| line.clone()).collect()
     }
 
     /// Everything there is to know, and what changes from then on.

@@ -18,7 +18,10 @@ use tunnler_transport::Abort;
 
 use self::book::Book;
 use crate::clock;
-use crate::ingress::{canonical, deliver, prepare};
+use crate::ingress::visitor::{Visitor, canonical};
+use crate::ingress::{deliver, prepare};
+use crate::limits::shares::Origin;
+use crate::memory::HeldPort;
 use crate::relay::Shared;
 use crate::route::{Claimed, Wanted};
 
@@ -48,6 +51,8 @@ impl Shared {
                 granted.push(wish.clone());
             }
         }
+        // At once: a port that was promised must still be held after a crash.
+        self.write_memory();
         granted
     }
 
@@ -56,6 +61,22 @@ impl Shared {
         for token in self.tcp_ports.lock().sweep(clock::seconds()) {
             token.cancel();
         }
+    }
+
+    /// Opens the ports that were held before a restart; one that cannot be opened is given up.
+    pub fn reopen_ports(self: &Arc<Self>, held: Vec<HeldPort>) {
+        let mut book = self.tcp_ports.lock();
+        for port in held {
+            let open = || self.open_port(port.port);
+            if !book.grant(port.client, &port.service, port.port, port.asked_at, open) {
+                tracing::warn!(port = port.port, client = %port.client, "a port held before the restart is taken");
+            }
+        }
+    }
+
+    /// Every port that is held, if that changed since the last call.
+    pub fn changed_ports(&self) -> Option<Vec<HeldPort>> {
+        self.tcp_ports.lock().changed()
     }
 
     fn open_port(self: &Arc<Self>, port: u16) -> io::Result<CancellationToken> {
@@ -87,31 +108,34 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, port: u16, closed: Ca
         };
         let Some((client, service)) = shared.tcp_ports.lock().holder(port) else { return };
         let shared = shared.clone();
-        shared.tasks.clone().spawn(async move { pass(&shared, tcp, visitor, client, service).await });
+        shared.tasks.clone().spawn(async move { pass(&shared, tcp, visitor, (client, service)).await });
     }
 }
 
-async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, client: Address, service: ServiceName) {
+async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, holder: (Address, ServiceName)) {
     prepare(&tcp);
+    let (client, service) = holder;
     let name = Claimed::Account(client);
     let wanted = Wanted { client, name, service: Some(service) };
     let authorised = shared.authorises(&client, &wanted.name);
     let picked = shared.sessions.pick(&wanted, clock::millis()).ok().filter(|_| authorised);
-    let (Some((session, service)), Ok(ingress)) = (picked, tcp.local_addr()) else { return tcp.abort() };
-    if service.kind != ServiceKind::Tcp {
+    let (Some(picked), Ok(ingress)) = (picked, tcp.local_addr()) else { return tcp.abort() };
+    if picked.service.kind != ServiceKind::Tcp {
         return tcp.abort();
     }
+    let Ok(share) = shared.admit(&wanted, Origin::Direct(visitor.ip())) else { return tcp.abort() };
     let header = StreamHeader {
         visitor: canonical(visitor),
         ingress: canonical(ingress),
         host: None,
-        service: service.name,
-        kind: service.kind,
+        service: picked.service.name,
+        kind: picked.service.kind,
         forwarder: None,
         payload: Payload::Untouched,
     };
-    match session.0.open(&header).await {
-        Ok(stream) => deliver(shared, tcp, stream, &wanted, 0).await,
-        Err(_) => tcp.abort(),
+    let visitor = Visitor { io: tcp, address: visitor, ingress, forwarder: None };
+    match picked.connection.0.open(&header).await {
+        Ok(stream) => deliver(shared, visitor, stream, &wanted, share).await,
+        Err(_) => visitor.io.abort(),
     }
 }

@@ -91,7 +91,7 @@ pub(crate) async fn serve<T: Arrival>(
     // Cut with this function, however it ends: WebSockets live in tasks of their own.
     let cut = CancellationToken::new();
     let _cut = cut.clone().drop_guard();
-    let (io, traffic) = Leash::new(visitor.io, cut);
+    let (io, traffic) = Leash::new(visitor.io, cut.clone());
     let served = Arc::new(Served {
         shared: shared.clone(),
         wanted,
@@ -101,22 +101,22 @@ pub(crate) async fn serve<T: Arrival>(
         share: Arc::new(share),
     });
     let io = Metered::new(Replayed::new(hello, io), served.share.clone());
+    let speaking = speak(served, io);
+    tokio::pin!(speaking);
     tokio::select! {
-        ended = speak(served, io) => if let Err(error) = ended {
+        ended = &mut speaking => if let Err(error) = ended {
             tracing::debug!(visitor = %address, %error, "visitor");
         },
-        () = grant.lost() => {}
-        () = shared.aborting.cancelled() => {}
+        // Before the connection is dropped: it must not look ended in order.
+        () = grant.lost() => cut.cancel(),
+        () = shared.aborting.cancelled() => cut.cancel(),
     }
     let (inward, outward) = traffic.bytes();
     metrics::counter!("tunnler_bytes_total", "direction" => "inward").increment(already + inward);
     metrics::counter!("tunnler_bytes_total", "direction" => "outward").increment(outward);
 }
 
-async fn speak<T: Arrival>(
-    served: Arc<Served>,
-    io: Metered<Replayed<Leash<T>>>,
-) -> Result<(), ServeError> {
+async fn speak<T: Arrival>(served: Arc<Served>, io: Metered<Replayed<Leash<T>>>) -> Result<(), ServeError> {
     let ended = served.shared.term.tls.accept(io).await?;
     let seen =
         tunnler_edge::Visitor { address: served.address, host: ended.host.clone(), protocol: ended.protocol };

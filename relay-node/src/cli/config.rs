@@ -13,6 +13,7 @@ use tunnler_protocol::{HostName, SecretKey};
 
 use super::Settings;
 use crate::Limits;
+use crate::term::supplied::{CertificateFiles, Supplied, SuppliedError};
 
 /// Where operators look unless told otherwise.
 const DEFAULT_ADMIN: &str = "127.0.0.1:9154";
@@ -40,6 +41,8 @@ pub(super) enum ConfigError {
     Key(#[from] KeyFileError),
     #[error("--listen {0} says not where the relay is reached: pass --ipv4 or --ipv6 too")]
     NoAddress(SocketAddr),
+    #[error(transparent)]
+    Certificate(#[from] SuppliedError),
     #[error("{0}")]
     Value(&'static str),
 }
@@ -66,6 +69,8 @@ struct RawConfig {
     heartbeat: Option<u64>,
     drain: Option<u64>,
     json: Option<bool>,
+    #[serde(default)]
+    certificate: Vec<CertificateFiles>,
 }
 
 /// Everything the commands need.
@@ -85,6 +90,8 @@ pub(super) struct Run {
     pub drain: Duration,
     pub limits: Limits,
     pub json: bool,
+    /// Of names whose TLS this relay ends.
+    pub supplied: Supplied,
 }
 
 /// Reads files and environment and puts everything together.
@@ -125,6 +132,8 @@ pub(super) fn resolve(flags: Settings) -> Result<Run, ConfigError> {
         acme: None,
         terms: flags.terms.or(file.terms),
     };
+    let beside = flags.config.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let supplied = file.certificate.into_iter().map(|files| files.below(&beside)).collect();
     let limits = Limits { sessions: capacity as usize, ..Limits::default() };
     Ok(Run {
         key,
@@ -139,6 +148,7 @@ pub(super) fn resolve(flags: Settings) -> Result<Run, ConfigError> {
         drain: Duration::from_secs(flags.drain.or(file.drain).unwrap_or(DEFAULT_DRAIN_SECONDS)),
         limits,
         json: flags.json || file.json.unwrap_or(false),
+        supplied: Supplied::read(supplied)?,
         network,
     })
 }
@@ -176,6 +186,7 @@ mod tests {
     fn mistakes_are_named() {
         assert!(mistake("colour = \"red\"").contains("unknown field `colour`"));
         assert!(mistake("listen = \"nowhere\"").contains("invalid socket address"));
+        assert!(mistake("[[certificate]]\nchain = \"a.pem\"").contains("missing field `key`"));
         assert!(mistake("").contains("--network"));
         assert!(mistake("network = \"/nonexistent/net.toml\"").contains("/nonexistent/net.toml"));
     }

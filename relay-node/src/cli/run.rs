@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use tracing_subscriber::EnvFilter;
 use tunnler_chain::{Chain, ChainConfig, ChainHandle, FollowedNames, RelayRegistration};
 use tunnler_edge::Store;
+use tunnler_edge::acme::CertificateAuthority;
 use tunnler_protocol::directory::{Directory, Relay as Record};
 use tunnler_protocol::name::Host;
 
@@ -25,6 +26,7 @@ use crate::certificates::keeper::Keeper;
 use crate::certificates::visible::Expected;
 use crate::names::ListedNames;
 use crate::relay::{self, Observer, Relay, RelayConfig};
+use crate::term::issuer::{Authority, Issuer};
 
 /// How long the chain may take to be read at the start.
 const CHAIN_PATIENCE: Duration = Duration::from_secs(30);
@@ -55,7 +57,7 @@ pub(super) fn log(run: &Run) {
     }
 }
 
-async fn serve(run: Run, register: bool) -> Result<(), Failure> {
+async fn serve(mut run: Run, register: bool) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     // The sockets first: a port that is taken is the operator's mistake.
     let listener = relay::listen(run.listen).await?;
@@ -86,13 +88,18 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
 
     let own_host = own.own_host(&directory.zone.zone);
     let keeper = Keeper::new(&own_host, &run.network.acme, acme.clone())?;
+    let term_certificates = Arc::<tunnler_edge::Certificates>::default();
+    run.supplied.install(&term_certificates);
     let relay = Relay::start(RelayConfig {
         key: run.key.clone(),
         own_host,
         listener,
         limits: run.limits,
         certificates: keeper.certificates(),
+        term_certificates: term_certificates.clone(),
         directory: handle.subscribe(),
+        address_policy: run.network.address_policy(),
+        state: Some(store.inner("memory")?),
         chain: Some(handle.clone()),
         tap: None,
     })?;
@@ -108,11 +115,22 @@ async fn serve(run: Run, register: bool) -> Result<(), Failure> {
         tasks.spawn(crate::redirect::serve(redirect, own.ingress_port));
     }
     tasks.spawn(follow_names(relay.listed_names(), handle.clone()));
-    if own.acme.is_some() && own.acme == account::kept(&acme, &run.network.acme)? {
+    let authority = authority(&run, &acme, &own)?;
+    let issuer = Issuer {
+        clients: relay.term_clients(),
+        authority: authority.clone(),
+        store: store.inner("term")?,
+        certificates: term_certificates,
+        supplied: std::mem::take(&mut run.supplied),
+        policy: run.network.address_policy(),
+        dns_port: run.network.dns_port,
+    };
+    tasks.spawn(async move { match issuer.run().await {} });
+    if authority.is_some() {
         tasks.spawn(keeper.run(to_be_seen(&run, &directory, &own)));
     } else {
         tracing::warn!(
-            "no certificate for the own host: its record does not name this relay's ACME account; run init"
+            "no certificates: the record on chain does not name this relay's ACME account; run init"
         );
     }
     tasks.spawn(heartbeats(record::writer(&run)?, run.heartbeat, relay.observer()));
@@ -166,6 +184,21 @@ async fn own_record(
             _ => return Err(Failure::NotRegistered(address)),
         }
     }
+}
+
+/// What certificates are ordered with: only the account that is on chain, since CAA names that one.
+fn authority(run: &Run, acme: &Store, own: &Record) -> Result<Option<Authority>, Failure> {
+    let network = &run.network.acme;
+    let (kept, key) = (account::kept(acme, network)?, account::key(acme)?);
+    let on_chain = kept.filter(|kept| own.acme.as_ref() == Some(kept));
+    Ok(on_chain.zip(key).map(|(account, key)| {
+        let root = network.root.clone().map(Into::into);
+        let ca = CertificateAuthority {
+            root,
+            ..CertificateAuthority::new(network.directory.clone(), network.issuer.clone())
+        };
+        Authority { ca, key, account }
+    }))
 }
 
 /// What the zone's servers must show before the CA is asked; nothing for a domain that is not the zone's.

@@ -64,20 +64,20 @@ pub async fn read(io: &mut (impl AsyncRead + Unpin)) -> Result<Hello, HelloError
 
 /// A connection from which some bytes were read already: gives them again first.
 #[derive(Debug)]
-pub struct Replayed {
+pub struct Replayed<T = TcpStream> {
     raw: Vec<u8>,
     given: usize,
-    tcp: TcpStream,
+    io: T,
 }
 
-impl Replayed {
-    /// `raw` comes before what `tcp` still brings.
-    pub fn new(raw: Vec<u8>, tcp: TcpStream) -> Self {
-        Self { raw, given: 0, tcp }
+impl<T> Replayed<T> {
+    /// `raw` comes before what `io` still brings.
+    pub fn new(raw: Vec<u8>, io: T) -> Self {
+        Self { raw, given: 0, io }
     }
 }
 
-impl AsyncRead for Replayed {
+impl<T: AsyncRead + Unpin> AsyncRead for Replayed<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl AsyncRead for Replayed {
     ) -> Poll<io::Result<()>> {
         let rest = &self.raw[self.given..];
         if rest.is_empty() {
-            return Pin::new(&mut self.tcp).poll_read(cx, buf);
+            return Pin::new(&mut self.io).poll_read(cx, buf);
         }
         let n = rest.len().min(buf.remaining());
         buf.put_slice(&rest[..n]);
@@ -97,17 +97,17 @@ impl AsyncRead for Replayed {
     }
 }
 
-impl AsyncWrite for Replayed {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Replayed<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

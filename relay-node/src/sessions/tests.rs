@@ -40,7 +40,7 @@ fn live(ins: u8, seq: u64) -> Arc<Presence> {
 }
 
 fn picked(sessions: &Sessions<Fake>) -> Option<&'static str> {
-    sessions.pick(&wanted(), NOW).ok().map(|(connection, _)| connection.0)
+    sessions.pick(&wanted(), NOW).ok().map(|picked| picked.connection.0)
 }
 
 #[test]

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use tunnler_protocol::{Address, ServiceName, UnixSeconds, ports};
 
+use crate::memory::HeldPort;
+
 /// How long a port is held for a service after it was last asked for.
 const HELD: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Asked for again after this long is worth writing down.
+const GRAIN: Duration = Duration::from_secs(3600);
 /// Ports of one client.
 const MOST_OF_ONE: usize = 16;
 /// Ports of all clients.
@@ -17,6 +21,7 @@ const MOST: usize = 4096;
 #[derive(Debug)]
 pub struct Book<P> {
     held: HashMap<u16, Held<P>>,
+    changed: bool,
 }
 
 #[derive(Debug)]
@@ -29,7 +34,7 @@ struct Held<P> {
 
 impl<P> Default for Book<P> {
     fn default() -> Self {
-        Self { held: HashMap::new() }
+        Self { held: HashMap::new(), changed: false }
     }
 }
 
@@ -49,6 +54,8 @@ impl<P> Book<P> {
         if let Some(held) = self.held.get_mut(&port) {
             let own = held.client == client && held.service == *service;
             if own {
+                // Written down now and then: a week needs no second.
+                self.changed |= now.since(held.asked_at) > GRAIN;
                 held.asked_at = now;
             }
             return own;
@@ -59,6 +66,7 @@ impl<P> Book<P> {
         }
         let Ok(open) = open() else { return false };
         self.held.insert(port, Held { client, service: service.clone(), asked_at: now, open });
+        self.changed = true;
         true
     }
 
@@ -69,7 +77,21 @@ impl<P> Book<P> {
 
     /// Takes back the ports whose time is over.
     pub fn sweep(&mut self, now: UnixSeconds) -> Vec<P> {
-        self.held.extract_if(|_, held| now.since(held.asked_at) > HELD).map(|(_, held)| held.open).collect()
+        let over = self.held.extract_if(|_, held| now.since(held.asked_at) > HELD);
+        let over: Vec<_> = over.map(|(_, held)| held.open).collect();
+        self.changed |= !over.is_empty();
+        over
+    }
+
+    /// Every port, if that changed since the last call.
+    pub fn changed(&mut self) -> Option<Vec<HeldPort>> {
+        let port = |(port, held): (&u16, &Held<P>)| HeldPort {
+            port: *port,
+            client: held.client,
+            service: held.service.clone(),
+            asked_at: held.asked_at,
+        };
+        std::mem::take(&mut self.changed).then(|| self.held.iter().map(port).collect())
     }
 }
 
@@ -92,9 +114,13 @@ mod tests {
         assert!(!book.grant(client, &"web".parse().unwrap(), first, start, || Ok(3)), "no candidate");
         assert!(!book.grant(key(2).address(), &service, second, start, || Ok(4)), "no candidate");
         assert_eq!(book.holder(first), Some((client, service.clone())));
+        let held = HeldPort { port: first, client, service: service.clone(), asked_at: week };
+        assert_eq!(book.changed(), Some(vec![held]));
+        assert_eq!(book.changed(), None);
         assert!(book.sweep(week).is_empty(), "asked for again");
         assert_eq!(book.sweep(week.plus(HELD + Duration::from_secs(1))), [1]);
         assert_eq!(book.holder(first), None);
+        assert_eq!(book.changed(), Some(vec![]));
     }
 
     #[test]

@@ -2,81 +2,17 @@
 
 use std::time::Duration;
 
-use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{Message, http};
-use tunnler_protocol::control::{
-    AuthChallenge, AuthFailure, AuthResponse, CONNECT_PATH, CloseCode, SUBPROTOCOL, ToClient, ToRelay,
-};
-use tunnler_protocol::instance::{InstanceId, SessionId};
+use tunnler_protocol::UnixSeconds;
+use tunnler_protocol::control::{AuthFailure, CloseCode, ToClient};
 use tunnler_protocol::token::Claims;
-use tunnler_protocol::{Address, UnixSeconds};
 use tunnler_transport::{ConnectError, RelayTarget, connect};
 
+use crate::raw::*;
 use crate::world::*;
-
-/// A client that says whatever the test wants.
-struct Raw(WebSocketStream<TlsStream<TcpStream>>);
-
-impl Raw {
-    async fn connect(world: &World) -> (Self, AuthChallenge) {
-        let tls = world.visit("relay.example").await.unwrap();
-        let mut request = format!("wss://relay.example{CONNECT_PATH}").into_client_request().unwrap();
-        request.headers_mut().insert("sec-websocket-protocol", http::HeaderValue::from_static(SUBPROTOCOL));
-        let (websocket, _) = tokio_tungstenite::client_async(request, tls).await.unwrap();
-        let mut raw = Self(websocket);
-        let Some(ToClient::AuthChallenge(challenge)) = raw.next().await else { panic!("no challenge") };
-        (raw, challenge)
-    }
-
-    async fn say(&mut self, message: &ToRelay) {
-        self.0.send(Message::text(message.to_text())).await.unwrap();
-    }
-
-    /// The next control message; `None` at the end.
-    async fn next(&mut self) -> Option<ToClient> {
-        loop {
-            match timeout(PATIENCE * 2, self.0.next()).await.expect("in time")? {
-                Ok(Message::Text(text)) => return ToClient::parse(text.as_str()).unwrap(),
-                Ok(Message::Close(_)) | Err(_) => return None,
-                Ok(_) => {}
-            }
-        }
-    }
-
-    async fn log_in(&mut self, jwt: String) -> Result<(), AuthFailure> {
-        self.say(&ToRelay::AuthResponse(response(jwt))).await;
-        match self.next().await {
-            Some(ToClient::AuthOk(_)) => Ok(()),
-            Some(ToClient::AuthFailed(failed)) => Err(failed.code),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn response(jwt: String) -> AuthResponse {
-    AuthResponse { jwt, ins: InstanceId([1; 16]), session: SessionId([1; 16]), presence: None }
-}
-
-fn claims(relay: Address, challenge: &AuthChallenge) -> Claims {
-    let now = now().seconds();
-    Claims {
-        iss: tunnler_protocol::token::ISSUER.into(),
-        sub: key(1).address(),
-        aud: relay,
-        iat: now,
-        services: vec!["web".parse().unwrap()],
-        exp: UnixSeconds(now.0 + 600),
-        challenge: Some(challenge.challenge.clone()),
-        role: Default::default(),
-    }
-}
 
 #[tokio::test]
 async fn only_a_fresh_token_for_this_relay_and_this_challenge_logs_in() {

@@ -10,23 +10,15 @@ use tokio::time::timeout;
 use tunnler_protocol::instance::SessionId;
 use tunnler_transport::Login;
 
+use crate::raw::client_hello;
 use crate::world::*;
-
-/// What any browser sends first.
-fn client_hello() -> Vec<u8> {
-    let (config, _) = tunnler_transport::tls::client_config(None);
-    let mut tls = rustls::ClientConnection::new(config, "mynode.tun.test".try_into().unwrap()).unwrap();
-    let mut bytes = Vec::new();
-    tls.write_tls(&mut bytes).unwrap();
-    bytes
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_visitors_that_vanish_leave_nothing_behind() {
     let world = World::new().await;
     let (control, _site) = world.serve_mynode(echo).await;
     eventually("the name is served", || async { world.visit("mynode.tun.test").await.is_ok() }).await;
-    let (address, hello) = (world.relay.local_addr(), client_hello());
+    let (address, hello) = (world.relay.local_addr(), client_hello("mynode.tun.test"));
     let mut visitors = JoinSet::new();
     for n in 0..1000 {
         if visitors.len() >= 100 {
@@ -68,7 +60,7 @@ async fn silent_visitors_take_places_but_never_the_session() {
     let world = World::with(|config| config.limits.streams = 4).await;
     let (_control, _site) = world.serve_mynode(echo).await;
     eventually("the name is served", || async { world.visit("mynode.tun.test").await.is_ok() }).await;
-    let hello = client_hello();
+    let hello = client_hello("mynode.tun.test");
     let mut silent = Vec::new();
     let observer = world.relay.observer();
     eventually("nobody is there", || async { observer.sessions()[0].streams == 0 }).await;

@@ -1,10 +1,15 @@
 //! A relay, clients and visitors in one process, over loopback sockets. No ledger: the directory is given.
 
+#[path = "../../../edge/tests/proxy/adversary.rs"]
+mod adversary;
 mod attacks;
 mod crowd;
 mod feed;
+mod forward;
 mod operator;
 mod pass;
+mod raw;
 mod sessions;
 mod tcp;
+mod term;
 mod world;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
-use tunnler_protocol::presence::TlsMode;
 
 use crate::world::*;
 
@@ -96,15 +95,4 @@ async fn a_name_taken_away_loses_visitors_old_and_new() {
     let error = timeout(PATIENCE, tcp.read_to_end(&mut Vec::new())).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert!(world.visit("mynode.tun.test").await.is_err());
-}
-
-#[tokio::test]
-async fn a_service_that_the_relay_would_have_to_end_tls_for_is_refused() {
-    let world = World::new().await;
-    let mut claims = world.presence(1, 0).claims().clone();
-    claims.services[0].tls = TlsMode::Term;
-    let session = world.connect(login(1, Some(claims.sign(&key(1)).unwrap()))).await.unwrap();
-    let _site = spawn_site(session, echo);
-    let error = world.visit("mynode.tun.test").await.unwrap_err();
-    assert!(error.to_string().contains("HandshakeFailure"), "{error}");
 }

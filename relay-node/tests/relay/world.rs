@@ -25,6 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct World {
     pub relay: Relay,
+    pub own_host: String,
     pub directory: watch::Sender<Option<Arc<Directory>>>,
 }
 
@@ -84,18 +85,22 @@ impl World {
             own_host,
             listener: tunnler_relay::listen("127.0.0.1:0".parse().unwrap()).await.unwrap(),
             limits: Limits::default(),
+            term_certificates: Default::default(),
             directory: receiver,
+            address_policy: tunnler_protocol::directory::AddressPolicy::AllowPrivate,
+            state: None,
             chain: None,
             tap: None,
         };
         change(&mut config);
-        Self { relay: Relay::start(config).unwrap(), directory: sender }
+        let own_host = config.own_host.to_string();
+        Self { relay: Relay::start(config).unwrap(), own_host, directory: sender }
     }
 
     pub fn target(&self) -> RelayTarget {
         RelayTarget {
             relay: self.relay.address(),
-            host: "relay.example".parse().unwrap(),
+            host: self.own_host.parse().unwrap(),
             addresses: vec![self.relay.local_addr()],
         }
     }
@@ -224,7 +229,13 @@ pub async fn exchange(
 ) -> std::io::Result<Vec<u8>> {
     let (mut read, mut write) = tokio::io::split(tls);
     let mut got = vec![0; sent.len()];
-    let both = async { tokio::try_join!(write.write_all(sent), read.read_exact(&mut got)) };
+    let both = async {
+        let send = async {
+            write.write_all(sent).await?;
+            write.flush().await
+        };
+        tokio::try_join!(send, read.read_exact(&mut got))
+    };
     timeout(PATIENCE, both).await.expect("answered in time")?;
     Ok(got)
 }

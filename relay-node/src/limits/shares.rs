@@ -1,0 +1,244 @@
+//! Who has taken how much: visitors at once, new ones a second and bytes, by network, name, client, forwarder and in
+//! all. Time comes in as an argument; [`Metered`](super::metered::Metered) does the waiting.
+//!
+//! Bounded in memory: what is idle and has its whole rate back is forgotten.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tunnler_protocol::Address;
+
+use super::{Limits, Rule};
+use crate::route::{Claimed, Wanted};
+
+/// Idle accounts remembered of each kind.
+const MOST: usize = 65_536;
+
+/// Where a visitor comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From this address.
+    Direct(IpAddr),
+    /// Handed over by this relay, which alone knows from where.
+    Forwarded(Address),
+}
+
+/// A bound that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// Whose bound.
+    pub whose: &'static str,
+    /// Which one: `at_once` or `per_second`.
+    pub what: &'static str,
+}
+
+/// The accounts of a whole relay.
+#[derive(Debug)]
+pub struct Shares {
+    limits: Limits,
+    networks: Accounts<IpAddr>,
+    names: Accounts<Claimed>,
+    clients: Accounts<Address>,
+    forwarders: Accounts<Address>,
+    all: Arc<Account>,
+}
+
+/// One visitor's part in every account that it counts in; dropping it gives the places back.
+#[derive(Debug)]
+pub struct Share {
+    places: [Place; 4],
+}
+
+impl Shares {
+    /// Empty accounts.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            networks: Accounts::default(),
+            names: Accounts::default(),
+            clients: Accounts::default(),
+            forwarders: Accounts::default(),
+            all: Arc::default(),
+        }
+    }
+
+    /// Takes a visitor in, unless that passes a bound. What is nearest to the visitor is asked first, so that whoever is
+    /// refused has taken nothing from others.
+    pub fn admit(&self, wanted: &Wanted, origin: Origin, now: Instant) -> Result<Share, Over> {
+        let limits = &self.limits;
+        let near = match origin {
+            Origin::Direct(address) => {
+                self.networks.enter(network(address), limits.per_network, "network", now)?
+            }
+            Origin::Forwarded(relay) => {
+                self.forwarders.enter(relay, limits.per_forwarder, "forwarder", now)?
+            }
+        };
+        let name = self.names.enter(wanted.name.clone(), limits.per_name, "name", now)?;
+        let client = self.clients.enter(wanted.client, limits.per_client, "client", now)?;
+        let all = Place::take(self.all.clone(), limits.in_all, "relay", now)?;
+        Ok(Share { places: [near, name, client, all] })
+    }
+
+    /// Forgets who is idle.
+    pub fn sweep(&self, now: Instant) {
+        self.networks.sweep(now);
+        self.names.sweep(now);
+        self.clients.sweep(now);
+        self.forwarders.sweep(now);
+    }
+}
+
+impl Share {
+    /// Whether bytes are bounded at all.
+    pub fn is_metered(&self) -> bool {
+        self.places.iter().any(|place| place.rule.bytes_per_second.is_some())
+    }
+
+    /// Counts bytes that moved; returns how long to wait before more may.
+    pub fn spend(&self, bytes: usize, now: Instant) -> Duration {
+        let waits = self.places.iter().filter_map(|place| {
+            let rate = place.rule.bytes_per_second?;
+            Some(place.account.lock().bytes.spend(bytes as u64, rate, now))
+        });
+        waits.max().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.whose, self.what)
+    }
+}
+
+/// What counts as one network of visitors: an IPv4 /24 or an IPv6 /56.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            Ipv4Addr::new(a, b, c, 0).into()
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d & 0xff00, 0, 0, 0, 0])
+        }
+    }
+}
+
+/// One party's use.
+#[derive(Debug, Default)]
+struct Account(Mutex<Use>);
+
+#[derive(Debug, Default)]
+struct Use {
+    visitors: usize,
+    visits: Bucket,
+    bytes: Bucket,
+}
+
+impl Account {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Use> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The accounts of one kind.
+#[derive(Debug)]
+struct Accounts<K>(Mutex<HashMap<K, Arc<Account>>>);
+
+impl<K> Default for Accounts<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Accounts<K> {
+    fn enter(&self, whose: K, rule: Rule, kind: &'static str, now: Instant) -> Result<Place, Over> {
+        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if accounts.len() >= MOST && !accounts.contains_key(&whose) {
+            forget_idle(&mut accounts, now);
+            if accounts.len() >= MOST {
+                // Nobody idle has its whole rate back: the rates of the idle are lost, the places taken are not.
+                accounts.retain(|_, account| Arc::strong_count(account) > 1);
+            }
+        }
+        let account = accounts.entry(whose).or_default().clone();
+        drop(accounts);
+        Place::take(account, rule, kind, now)
+    }
+
+    fn sweep(&self, now: Instant) {
+        forget_idle(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), now);
+    }
+}
+
+fn forget_idle<K: Eq + Hash>(accounts: &mut HashMap<K, Arc<Account>>, now: Instant) {
+    accounts.retain(|_, account| {
+        let Use { visits, bytes, .. } = &*account.lock();
+        Arc::strong_count(account) > 1 || !visits.is_full(now) || !bytes.is_full(now)
+    });
+}
+
+/// One visitor's place in one account.
+#[derive(Debug)]
+struct Place {
+    account: Arc<Account>,
+    rule: Rule,
+}
+
+impl Place {
+    fn take(account: Arc<Account>, rule: Rule, whose: &'static str, now: Instant) -> Result<Self, Over> {
+        let mut used = account.lock();
+        if used.visitors >= rule.at_once {
+            return Err(Over { whose, what: "at_once" });
+        }
+        if !used.visits.is_empty(now) {
+            used.visits.spend(1, rule.per_second.into(), now);
+        } else {
+            return Err(Over { whose, what: "per_second" });
+        }
+        used.visitors += 1;
+        drop(used);
+        Ok(Self { account, rule })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.account.lock().visitors -= 1;
+    }
+}
+
+/// A rate that allows one second's worth at once. What was spent beyond that is a debt to wait for.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// When everything spent is made up for; `None` is long ago.
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    const BURST: Duration = Duration::from_secs(1);
+
+    fn spend(&mut self, n: u64, per_second: u64, now: Instant) -> Duration {
+        let cost = Duration::from_nanos(n.saturating_mul(1_000_000_000) / per_second.max(1));
+        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + cost;
+        self.full_at = Some(full_at);
+        full_at.saturating_duration_since(now + Self::BURST)
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|full_at| full_at <= now)
+    }
+
+    /// Whether a whole second's worth is spent.
+    fn is_empty(&self, now: Instant) -> bool {
+        self.full_at.is_some_and(|full_at| full_at >= now + Self::BURST)
+    }
+}
+
+#[cfg(test)]
+mod tests;
