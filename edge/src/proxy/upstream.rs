@@ -44,6 +44,9 @@ const MAX_IDLE: usize = 32;
 const H2_STREAM_WINDOW: u32 = 1024 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
+/// Most bytes of one connection held for a visitor that reads more slowly, and of an answer's head.
+const MAX_BUFFER: usize = 128 * 1024;
+
 /// How long an upstream, and a visitor sending to it, may take.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
@@ -277,6 +280,7 @@ fn client(connector: Connector, target: &Target, timeouts: &Timeouts) -> Client<
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(timeouts.idle)
         .pool_max_idle_per_host(MAX_IDLE)
+        .http1_max_buf_size(MAX_BUFFER)
         .set_host(false)
         .http2_only(target.speaks_http2())
         // What an upstream may have under way to a visitor who does not read.
