@@ -36,9 +36,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Mutation::RegisterRelay),
         2 => any::<u8>().prop_map(Mutation::UpdateRelay),
         2 => any::<u8>().prop_map(Mutation::WithdrawRelay),
+        1 => any::<u8>().prop_map(Mutation::RotateRelay),
         1 => any::<u8>().prop_map(Mutation::Heartbeat),
         3 => Just(Mutation::RegisterName),
         3 => any::<u8>().prop_map(Mutation::UpdateName),
+        2 => any::<u8>().prop_map(Mutation::ToggleDomain),
         1 => Just(Mutation::Pause),
     ];
     let step = prop_oneof![

@@ -22,9 +22,13 @@ pub(super) enum Mutation {
     RegisterRelay,
     UpdateRelay(u8),
     WithdrawRelay(u8),
+    /// Another key takes the slot.
+    RotateRelay(u8),
     Heartbeat(u8),
     RegisterName,
     UpdateName(u8),
+    /// Maps a domain to a name, or takes it away again.
+    ToggleDomain(u8),
     Pause,
 }
 
@@ -63,8 +67,8 @@ struct State {
     /// Registered relays by slot: key and version.
     relays: Vec<(Address, u32)>,
     beats: BTreeMap<Address, u64>,
-    /// Versions of names by slot.
-    names: Vec<u32>,
+    /// Names by slot: version, and whether a domain is mapped.
+    names: Vec<(u32, bool)>,
     events: Vec<Hint>,
 }
 
@@ -78,8 +82,8 @@ pub(super) struct Model {
 
 /// What is compared: port and heartbeat of a relay.
 type Relays = BTreeMap<Address, (u16, Option<u64>)>;
-/// Expiry by label.
-type Names = BTreeMap<String, u64>;
+/// Expiry and number of domains by label.
+type Names = BTreeMap<String, (u64, usize)>;
 
 pub(super) fn relays_of(directory: &Directory) -> Relays {
     let relay = |(address, relay): (&Address, &Arc<tunnler_protocol::directory::Relay>)| {
@@ -89,7 +93,8 @@ pub(super) fn relays_of(directory: &Directory) -> Relays {
 }
 
 pub(super) fn names_of(directory: &Directory) -> Names {
-    directory.names.iter().map(|(label, record)| (label.to_string(), record.expires_at.0)).collect()
+    let names = directory.names.iter();
+    names.map(|(label, name)| (label.to_string(), (name.expires_at.0, name.domains.len()))).collect()
 }
 
 impl Model {
@@ -137,7 +142,9 @@ impl Model {
     }
 
     pub(super) fn names(&self) -> Names {
-        let name = |(slot, version): (usize, &u32)| (format!("name{slot}"), 1_000_000 + u64::from(*version));
+        let name = |(slot, (version, mapped)): (usize, &(u32, bool))| {
+            (format!("name{slot}"), (1_000_000 + u64::from(*version), usize::from(*mapped)))
+        };
         self.open.names.iter().enumerate().map(name).collect()
     }
 
@@ -146,11 +153,17 @@ impl Model {
         let names = self.open.names.len();
         match mutation {
             Mutation::RegisterRelay => {
-                self.keys += 1;
-                let mut seed = [0; 32];
-                seed[..4].copy_from_slice(&self.keys.to_be_bytes());
-                self.open.relays.push((SecretKey::from_seed(&seed).address(), 0));
+                let key = self.new_key();
+                self.open.relays.push((key, 0));
                 self.relay_changed(relays);
+            }
+            Mutation::RotateRelay(nth) if relays > 0 => {
+                let slot = usize::from(nth) % relays;
+                let key = self.new_key();
+                let (old, _) = std::mem::replace(&mut self.open.relays[slot], (key, 0));
+                self.open.beats.remove(&old);
+                self.open.entries.remove(&Key::Heartbeat(old));
+                self.relay_changed(slot);
             }
             Mutation::UpdateRelay(nth) if relays > 0 => {
                 let slot = usize::from(nth) % relays;
@@ -176,13 +189,29 @@ impl Model {
                 self.put(Key::Heartbeat(address), beat);
             }
             Mutation::RegisterName => {
-                self.open.names.push(0);
+                self.open.names.push((0, false));
                 self.name_changed(names);
             }
             Mutation::UpdateName(nth) if names > 0 => {
                 let slot = usize::from(nth) % names;
-                self.open.names[slot] += 1;
+                self.open.names[slot].0 += 1;
                 self.name_changed(slot);
+            }
+            Mutation::ToggleDomain(nth) if names > 0 => {
+                let slot = usize::from(nth) % names;
+                let name = &mut self.open.names[slot];
+                *name = (name.0 + 1, !name.1);
+                let key = Key::Domains(index(slot));
+                match name.1 {
+                    true => {
+                        let domains = vector([string("www.example.org")]);
+                        self.put(key, structure([("serial", ScVal::U64(1)), ("domains", domains)]));
+                    }
+                    false => drop(self.open.entries.remove(&key)),
+                }
+                self.name_changed(slot);
+                let event = self.open.events.last_mut().expect("the change");
+                event.keys.push(Key::Domains(index(slot)));
             }
             Mutation::Pause => {
                 self.open.revisions[0] += 1;
@@ -198,6 +227,13 @@ impl Model {
         }
     }
 
+    fn new_key(&mut self) -> Address {
+        self.keys += 1;
+        let mut seed = [0; 32];
+        seed[..4].copy_from_slice(&self.keys.to_be_bytes());
+        SecretKey::from_seed(&seed).address()
+    }
+
     fn relay_changed(&mut self, slot: usize) {
         self.put_relay(slot);
         self.event(Contract::Registry, vec![Key::RelaySlot(index(slot))]);
@@ -209,8 +245,9 @@ impl Model {
     }
 
     fn name_changed(&mut self, slot: usize) {
-        let version = self.open.names[slot];
-        self.put(Key::NameSlot(index(slot)), name_value(slot, 1_000_000 + u64::from(version)));
+        let (version, mapped) = self.open.names[slot];
+        let domains = u32::from(mapped);
+        self.put(Key::NameSlot(index(slot)), name_value(slot, 1_000_000 + u64::from(version), domains));
         if version == 0 {
             self.put(Key::Label(label(slot)), structure([("slot", ScVal::U32(index(slot)))]));
         }
@@ -321,13 +358,14 @@ fn told(event: &Hint, lie: Lie) -> Hint {
 }
 
 fn value(state: &State, key: &Key, sequence: u32, lie: Lie) -> Option<Value> {
-    let own = matches!(key, Key::RelaySlot(_) | Key::NameSlot(_) | Key::Heartbeat(_) | Key::Label(_));
+    let own = !is_polled(key);
     match lie {
         Lie::Denies if own => return None,
         Lie::Forges | Lie::RunsAhead if own => {
             let forged = match key {
                 Key::RelaySlot(_) => relay_value(&SecretKey::from_seed(&[66; 32]).address(), 6666),
-                Key::NameSlot(slot) => name_value(*slot as usize, 6666),
+                Key::Domains(_) => structure([("serial", ScVal::U64(1)), ("domains", vector([]))]),
+                Key::NameSlot(slot) => name_value(*slot as usize, 6666, 0),
                 Key::Label(_) => structure([("slot", ScVal::U32(6666))]),
                 _ => structure([("time", ScVal::U64(u64::MAX)), ("load", ScVal::U32(0))]),
             };
@@ -370,7 +408,7 @@ fn relay_value(address: &Address, port: u16) -> ScVal {
     ])
 }
 
-fn name_value(slot: usize, expires_at: u64) -> ScVal {
+fn name_value(slot: usize, expires_at: u64, domains: u32) -> ScVal {
     structure([
         ("label", string(&format!("name{slot}"))),
         ("owner", address_value(&SecretKey::from_seed(&[1; 32]).address())),
@@ -379,6 +417,6 @@ fn name_value(slot: usize, expires_at: u64) -> ScVal {
         ("expires_at", ScVal::U64(expires_at)),
         ("grace", ScVal::U64(10)),
         ("serial", ScVal::U64(1)),
-        ("domains", ScVal::U32(0)),
+        ("domains", ScVal::U32(domains)),
     ])
 }
