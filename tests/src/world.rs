@@ -150,10 +150,8 @@ impl World {
         }
         for (i, ip) in relay_ips.iter().enumerate() {
             progress(&format!("relay {} registers itself on chain", i + 1));
-            let name = format!("relay{}", i + 1);
-            let key = world.funded_key(&name).await?;
-            let relay = RelayNode::start(&world, &name, SocketAddr::new(*ip, ingress_port), key).await?;
-            world.relays.push(relay);
+            let ingress = SocketAddr::new(*ip, ingress_port);
+            world.add_relay(&format!("relay{}", i + 1), ingress, ingress).await?;
         }
         progress("relays get the certificates of their own hosts");
         world.relays_have_certificates().await?;
@@ -211,7 +209,27 @@ impl World {
 
     /// Publishes `target` under `names` with the client program and waits until it says that it is up.
     pub async fn publish(&self, name: &str, key: &Path, target: &str, label: &str) -> Result<Client> {
-        Client::start(self, name, key, target, label).await
+        Client::start(self, name, key, label, ("http", &[target])).await
+    }
+
+    /// The same with another command of the client program, such as `tcp`, and its arguments.
+    pub async fn publish_with(
+        &self,
+        name: &str,
+        key: &Path,
+        label: &str,
+        service: &str,
+        arguments: &[&str],
+    ) -> Result<Client> {
+        Client::start(self, name, key, label, (service, arguments)).await
+    }
+
+    /// Starts one more relay at `ingress`, which everybody is told to reach at `public`.
+    pub async fn add_relay(&mut self, name: &str, ingress: SocketAddr, public: SocketAddr) -> Result<()> {
+        let key = self.funded_key(name).await?;
+        let relay = RelayNode::start(self, name, ingress, public, key).await?;
+        self.relays.push(relay);
+        Ok(())
     }
 
     /// A visitor who trusts the CA's issuing root.

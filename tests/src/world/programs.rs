@@ -40,6 +40,7 @@ pub struct RelayNode {
     /// Its key.
     pub key: SecretKey,
     ingress: SocketAddr,
+    public: SocketAddr,
     admin: SocketAddr,
 }
 
@@ -50,6 +51,7 @@ pub struct Client {
     pub process: Process,
     state: PathBuf,
     host: String,
+    url: String,
 }
 
 impl Localnet {
@@ -123,11 +125,12 @@ impl RelayNode {
         world: &World,
         name: &str,
         ingress: SocketAddr,
+        public: SocketAddr,
         (key, key_file): (SecretKey, PathBuf),
     ) -> Result<Self> {
         let admin = ports::local()?;
-        let process = Self::spawn(world, name, ingress, admin, &key_file)?;
-        let mut relay = Self { process, key, ingress, admin };
+        let process = Self::spawn(world, name, [ingress, public, admin], &key_file)?;
+        let mut relay = Self { process, key, ingress, public, admin };
         relay.process.wait_until("ready", START, || http_ok(admin, "/ready")).await?;
         Ok(relay)
     }
@@ -135,7 +138,7 @@ impl RelayNode {
     /// Starts the relay again after it died, with the same key, state and addresses.
     pub async fn restart(&mut self, world: &World, name: &str) -> Result<()> {
         let key_file = world.dir().join(format!("{name}.key"));
-        self.process = Self::spawn(world, name, self.ingress, self.admin, &key_file)?;
+        self.process = Self::spawn(world, name, [self.ingress, self.public, self.admin], &key_file)?;
         let admin = self.admin;
         self.process.wait_until("ready", START, || http_ok(admin, "/ready")).await
     }
@@ -143,14 +146,14 @@ impl RelayNode {
     fn spawn(
         world: &World,
         name: &str,
-        ingress: SocketAddr,
-        admin: SocketAddr,
+        [ingress, public, admin]: [SocketAddr; 3],
         key: &Path,
     ) -> Result<Process> {
         let mut command = Command::new(program("tunnler-relay")?);
         command.args(["run", "--register"]).arg("--network").arg(world.network_file()).arg("--key").arg(key);
         command.arg("--state").arg(world.dir().join(name));
         command.args(["--listen", &ingress.to_string(), "--admin", &admin.to_string(), "--region", "local"]);
+        command.args(["--ipv4", &public.ip().to_string(), "--public-port", &public.port().to_string()]);
         Process::spawn(name, command, world.dir())
     }
 
@@ -175,28 +178,33 @@ impl Client {
         world: &World,
         name: &str,
         key: &Path,
-        target: &str,
         label: &str,
+        (service, arguments): (&str, &[&str]),
     ) -> Result<Self> {
         let state = world.dir().join(format!("{name}-state"));
         let mut command = tunnler(world, key)?;
-        command.arg("--state").arg(&state).args(["http", target, "--name", label]);
+        command.arg("--state").arg(&state).arg(service).args(arguments).args(["--name", label]);
         let mut process = Process::spawn(name, command, world.dir())?;
         let log = process.log().to_owned();
         let host = format!("{label}.{}", super::ZONE);
-        let url = format!("https://{host}");
-        process
-            .wait_until("serving", START, || {
-                let text = std::fs::read_to_string(&log).unwrap_or_default();
-                std::future::ready(text.contains(&url))
-            })
-            .await?;
-        Ok(Self { process, state, host })
+        let scheme = if service == "tcp" { "tcp" } else { "https" };
+        let said = || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            text.lines().find(|line| line.starts_with(&format!("{scheme}://{host}"))).map(str::to_owned)
+        };
+        process.wait_until("serving", START, || std::future::ready(said().is_some())).await?;
+        let url = said().context("it said so")?;
+        Ok(Self { process, state, host, url })
     }
 
     /// The host it serves.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The URL it printed first.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Its state directory.

@@ -1,0 +1,128 @@
+//! `scripts/bench` and `scripts/soak sessions`, and the roles that processes of theirs play. Thin: everything is in
+//! `tunnler_tests::bench`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
+use tunnler_tests::bench::{self, Options, roles, sessions};
+
+/// Measures the data path.
+#[derive(Parser)]
+#[command(name = "tunnler-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Our paths beside their peers
+    Compare {
+        /// Rounds over all paths
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Seconds of one measurement
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        /// Only paths whose name contains this
+        #[arg(long)]
+        only: Option<String>,
+        /// Where JSON goes
+        #[arg(long, default_value = "target/bench.json")]
+        out: PathBuf,
+    },
+    /// Many idle sessions at one relay
+    Sessions {
+        /// How many
+        #[arg(long, default_value_t = 10_000)]
+        count: usize,
+        /// Seconds of idling in all
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
+    /// Visit one address
+    #[command(hide = true)]
+    Load {
+        #[arg(long)]
+        at: SocketAddr,
+        #[arg(long)]
+        host: Option<String>,
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        #[arg(long)]
+        bulk: bool,
+    },
+    /// Serve and swallow big bodies
+    #[command(hide = true)]
+    Bodies {
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// End TLS and proxy, without a tunnel
+    #[command(hide = true)]
+    Edge {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        chain: PathBuf,
+        #[arg(long)]
+        tls_key: PathBuf,
+        #[arg(long)]
+        upstream: String,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match play(Arguments::parse().role).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn play(role: Role) -> Result<ExitCode> {
+    let code = |held: bool| if held { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    match role {
+        Role::Compare { rounds, seconds, only, out } => {
+            let options = Options { rounds, span: Duration::from_secs_f64(seconds), only, out };
+            let report = bench::run(&options).await?;
+            print!("{report}");
+            Ok(code(report.passed()))
+        }
+        Role::Sessions { count, seconds } => {
+            let found = sessions::soak(count, Duration::from_secs(seconds)).await?;
+            println!("{}", serde_json::to_string(&found)?);
+            Ok(code(found.holds))
+        }
+        Role::Load { at, host, seconds, bulk } => {
+            use tunnler_tests::bench::visits::{Entrance, Way};
+            let entrance = Entrance { address: at, host };
+            if bulk {
+                println!("down {:.0} up {:.0}", entrance.bulk(Way::Down)?, entrance.bulk(Way::Up)?);
+            } else {
+                for n in [1, 32, 256] {
+                    println!("{n} {:?}", entrance.requests(n, Duration::from_secs_f64(seconds))?);
+                }
+                println!("new {:.0}", entrance.connections(16, Duration::from_secs_f64(seconds))?);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Role::Bodies { listen } => {
+            roles::bodies(TcpListener::bind(listen).await?).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Role::Edge { listen, chain, tls_key, upstream } => {
+            roles::edge(TcpListener::bind(listen).await?, &chain, &tls_key, &upstream).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
