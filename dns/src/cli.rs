@@ -6,6 +6,7 @@ mod config;
 mod run;
 mod zone_keys;
 
+use ask::Form;
 pub use config::ConfigError;
 
 use std::net::SocketAddr;
@@ -36,8 +37,11 @@ enum Command {
     },
     /// Say why a name is answered as it is; asks a running server's admin listener.
     Explain {
-        /// The name, for example mynode.tunnel.example
+        /// The name, for example mynode or mynode.tunnel.example
         name: String,
+        /// Print JSON for machines
+        #[arg(long)]
+        json: bool,
         /// The running server's admin listener.
         #[arg(long, value_name = "IP:PORT", default_value = config::DEFAULT_ADMIN)]
         admin: SocketAddr,
@@ -100,7 +104,9 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Keys { dir, step } => zone_keys::run(&dir, step),
-        Command::Explain { name, admin } => ask::explain(&name, admin),
+        Command::Explain { name, admin, json } => {
+            ask::explain(&name, admin, if json { Form::Json } else { Form::Text })
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,3 +24,5 @@ pub use server::{Config, Server, ServerError};
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod fuzz;

@@ -5,7 +5,7 @@ mod doh;
 pub mod limit;
 pub mod responder;
 mod stream;
-mod tally;
+pub(crate) mod tally;
 pub mod tls;
 mod udp;
 

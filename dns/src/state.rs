@@ -22,8 +22,10 @@ use crate::dnssec::keys::ZoneKeys;
 use crate::snapshot::{Changes, Client, Footing, Snapshot, Terms};
 use crate::zone::ZoneView;
 
-/// Most sessions and unvouched presences taken from one feed, whatever capacity it registered.
-const MOST_PER_FEED: usize = 8192;
+/// Most sessions taken from one feed, whatever capacity it registered.
+const MOST_SESSIONS: usize = 8192;
+/// Most presences of keys that no name vouches for taken from one feed: 32 MB, if all are as long as they may be.
+const MOST_UNVOUCHED: usize = 2048;
 /// Most unvouched instances that clients may POST.
 const MOST_POSTED: usize = 4096;
 /// How often what is over is forgotten.
@@ -217,9 +219,9 @@ impl State {
             return Room::Vouched;
         }
         match source {
-            Source::Relay(relay) => {
-                Room::Bounded(zone.directory.relays.get(&relay).map_or(0, |relay| most_sessions(relay)))
-            }
+            Source::Relay(relay) => Room::Bounded(
+                zone.directory.relays.get(&relay).map_or(0, |relay| most_sessions(relay)).min(MOST_UNVOUCHED),
+            ),
             Source::Posted | Source::Restored => Room::Bounded(MOST_POSTED),
         }
     }
@@ -250,13 +252,14 @@ impl State {
                 }
             }
         }
+        sessions.shrink_to_fit();
         Some(Client { presences, sessions })
     }
 }
 
-/// What one relay's feed may make us remember.
+/// How many sessions one relay's feed may name.
 fn most_sessions(relay: &Relay) -> usize {
-    usize::try_from(relay.capacity).unwrap_or(MOST_PER_FEED).min(MOST_PER_FEED)
+    usize::try_from(relay.capacity).unwrap_or(MOST_SESSIONS).min(MOST_SESSIONS)
 }
 
 #[cfg(test)]

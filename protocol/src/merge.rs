@@ -170,7 +170,8 @@ impl PresenceTable {
     /// The join itself: replaces an older presence of the same instance, else inserts, and drops the least beyond
     /// [`INSTANCES`]. What is dropped has a lower `seq` than what stays, so its floor would have ended earlier.
     fn place(&mut self, slot: Slot) {
-        let slots = self.clients.entry(slot.presence.claims().iss).or_default();
+        // Nearly every client has one instance.
+        let slots = self.clients.entry(slot.presence.claims().iss).or_insert_with(|| Vec::with_capacity(1));
         match slots.iter_mut().find(|known| known.presence.claims().ins == slot.presence.claims().ins) {
             Some(known) if known.rank() < slot.rank() => known.presence = slot.presence,
             Some(_) => return,

@@ -49,6 +49,9 @@ pub enum KeyError {
     /// Others could read a private key.
     #[error("zone key file {} can be read by others; run: chmod 600 {}", .0.display(), .0.display())]
     Exposed(PathBuf),
+    /// There are none.
+    #[error("no zone keys in {}; run: tunnler-dns keys --dir {} new", .0.display(), .0.display())]
+    None(PathBuf),
     /// A step of the life of a key that is not the next one.
     #[error("{0}")]
     State(String),
@@ -126,9 +129,13 @@ impl ZoneKey {
 }
 
 impl ZoneKeys {
-    /// Reads the keys in `dir`.
+    /// Reads the keys in `dir`. None at all is an error: a zone whose parent has its DS must never go unsigned.
     pub fn load(dir: &Path) -> Result<Self, KeyError> {
-        let keys = index(dir)?.keys.into_iter().map(|entry| {
+        let entries = index(dir)?.keys;
+        if entries.is_empty() {
+            return Err(KeyError::None(dir.to_owned()));
+        }
+        let keys = entries.into_iter().map(|entry| {
             let path = key_path(dir, entry.tag);
             let malformed = |problem| KeyError::Malformed { path: path.clone(), problem };
             let io = |source| KeyError::Io { path: path.clone(), source };
@@ -212,14 +219,21 @@ pub fn activate(dir: &Path, tag: u16, now: UnixSeconds) -> Result<(), KeyError> 
     save(dir, &index)
 }
 
-/// Forgets a retired key once nothing it signed can be cached any more.
+/// Forgets a retired key once nothing it signed can be cached any more, or a published one that is not wanted after all.
 pub fn remove(dir: &Path, tag: u16, now: UnixSeconds) -> Result<(), KeyError> {
     let mut index = index(dir)?;
     let key = find(&index, tag, dir)?;
-    if key.state != KeyState::Retired || now.since(key.since).as_secs() < SETTLED_AFTER {
-        return Err(KeyError::State(format!(
-            "key {tag} is still needed: only a key that retired {SETTLED_AFTER} s ago can go"
-        )));
+    let left = SETTLED_AFTER.saturating_sub(now.since(key.since).as_secs());
+    match key.state {
+        KeyState::Active => {
+            return Err(KeyError::State(format!("key {tag} signs the zone; activate another one first")));
+        }
+        KeyState::Retired if left > 0 => {
+            return Err(KeyError::State(format!(
+                "key {tag} is still needed for cached signatures; try again in {left} s"
+            )));
+        }
+        KeyState::Published | KeyState::Retired => {}
     }
     index.keys.retain(|key| key.tag != tag);
     save(dir, &index)?;
@@ -248,7 +262,7 @@ fn index(dir: &Path) -> Result<Index, KeyError> {
             path,
             problem: error.message().to_owned(),
         }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir.is_dir() => Ok(Index::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Index::default()),
         Err(source) => Err(KeyError::Io { path, source }),
     }
 }
@@ -288,6 +302,19 @@ mod tests {
         remove(dir.path(), first, at(5)).unwrap();
         assert_eq!(states(), [(second, KeyState::Active)]);
         activate(dir.path(), first, at(9)).unwrap_err();
+        // One that was published by mistake may go at once.
+        let third = generate(dir.path(), at(9)).unwrap();
+        remove(dir.path(), third, at(9)).unwrap();
+        assert_eq!(states(), [(second, KeyState::Active)]);
+    }
+
+    #[test]
+    fn a_zone_that_should_be_signed_never_goes_unsigned_for_want_of_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        for dir in [dir.path(), Path::new("/nonexistent/keys")] {
+            let error = ZoneKeys::load(dir).unwrap_err().to_string();
+            assert!(error.contains("tunnler-dns keys --dir") && error.ends_with("new"), "{error}");
+        }
     }
 
     #[test]

@@ -81,8 +81,15 @@ async fn explain_name(State(desk): State<Desk>, Path(name): Path<String>) -> Res
     let Ok(mut name) = Name::from_ascii(&name) else {
         return (StatusCode::BAD_REQUEST, "not a DNS name\n").into_response();
     };
+    let snapshot = desk.shared.load();
+    // A bare label is meant as one of the zone's.
+    if let Some(zone) = snapshot.zone.as_deref().filter(|_| name.num_labels() == 1)
+        && let Ok(whole) = name.clone().append_domain(&zone.origin)
+    {
+        name = whole;
+    }
     name.set_fqdn(true);
-    match explain(&name, &desk.shared.load(), clock::unix_now()) {
+    match explain(&name, &snapshot, clock::unix_now()) {
         Some(explanation) => Json(explanation).into_response(),
         None => (StatusCode::NOT_FOUND, "not in this zone: queries for it are REFUSED\n").into_response(),
     }

@@ -109,7 +109,8 @@ impl Responder {
         }
     }
 
-    fn respond(&self, packet: &[u8], limit: Limit, transport: Transport, fresh: Fresh) -> Outcome {
+    /// The answer, without the net that catches a panic below it.
+    pub(crate) fn respond(&self, packet: &[u8], limit: Limit, transport: Transport, fresh: Fresh) -> Outcome {
         let (reply, wanted) = match wire::receive(packet) {
             Received::Ignore => return Outcome::Silence,
             Received::Refuse(reply) => (reply, None),

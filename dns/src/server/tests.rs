@@ -1,5 +1,6 @@
 //! The whole server on loopback: real sockets, real TLS feeds from a small relay, hand-made directories.
 
+mod outages;
 mod relay;
 
 use std::net::{Ipv4Addr, SocketAddr};

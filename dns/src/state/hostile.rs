@@ -15,7 +15,7 @@ use crate::answer::{Moment, answer};
 use crate::fixture::{self, NOW, TERMS, address, directory, name, signed};
 use crate::wire::Query;
 
-/// Relays 1 and 2 are active, 3 is delisted, 9 unregistered; `mynode` belongs to client 101. Everybody says that every
+/// Relays 1, 2 and 4 are active, 3 is delisted, 9 unregistered; `mynode` belongs to client 101. Everybody says that every
 /// session exists, so that only presences decide.
 struct Rig(State, Now);
 
@@ -25,11 +25,11 @@ impl Rig {
         let mut state = State::new(TERMS, restored, now);
         let mut delisted = fixture::relay(3);
         delisted.status = RelayStatus::Delisted;
-        let relays = [fixture::relay(1), fixture::relay(2), delisted];
+        let relays = [fixture::relay(1), fixture::relay(2), fixture::relay(4), delisted];
         let names = [name("mynode", 101), name("other", 102)];
         state.handle(Event::Directory(Arc::new(directory(relays, names))), now);
         let mut rig = Self(state, now);
-        for n in [1, 2, 3, 9] {
+        for n in [1, 2, 3, 4, 9] {
             rig.hear(n);
         }
         rig
@@ -48,6 +48,14 @@ impl Rig {
 
     fn say(&mut self, presence: &Arc<Presence>) {
         self.0.handle(Event::Presence(presence.clone(), Source::Relay(address(1))), self.1);
+    }
+
+    /// A text arrives in relay 1's feed and takes the whole way in.
+    fn hears(&mut self, text: &str) {
+        let parsed = UnverifiedPresence::parse(text, self.1.unix);
+        if let Some(presence) = parsed.ok().and_then(|presence| presence.verify().ok()) {
+            self.say(&Arc::new(presence));
+        }
     }
 
     /// What a visitor of `label` gets: last octets but one of the addresses, sorted.
@@ -84,32 +92,76 @@ fn said(n: u8, label: &str, relays: &[u8], age: Duration, life: Duration) -> Arc
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// When a lie is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// Before and after the truth, and alone if the flag says that it is a lie even then.
+    AnyTime { also_alone: bool },
+    /// After the truth has expired, and again after a restart.
+    AfterTheTruth,
+}
+
 #[test]
-fn only_the_newest_valid_presence_of_the_target_is_answered() {
+fn no_lie_is_ever_answered() {
     let truth = said(101, "mynode", &[1], 10 * MINUTE, HOUR);
+    let lie = |relays: &[u8], age, life| said(101, "mynode", relays, age, life);
+    let with_signature_of_the_truth = |lie: &Presence| {
+        let (signed, _) = lie.text().rsplit_once('.').unwrap();
+        format!("{signed}.{}", truth.text().rsplit_once('.').unwrap().1)
+    };
     let mut ahead = Claims::clone(truth.claims());
     (ahead.seq, ahead.exp) = (UnixMillis(NOW.0 + 61_000), UnixSeconds(NOW.0 / 1000 + 600));
     ahead.relays = vec![address(2)];
-    // The forger changes the relay and keeps the signature.
-    let table: Vec<(&str, Arc<Presence>)> = vec![
-        ("a lower seq", said(101, "mynode", &[2], 11 * MINUTE, HOUR)),
-        ("a seq ahead of the clock", signed(101, ahead)),
-        ("expired", said(101, "mynode", &[2], 90 * MINUTE, HOUR)),
-        ("for another's name", said(102, "mynode", &[2], MINUTE, HOUR)),
-        ("by nobody in particular", said(103, "mynode", &[2], MINUTE, HOUR)),
+    // Of two with the same seq the greater bytes win: whichever relay makes the lesser is the lie here.
+    let twins = [2, 4].map(|relay| lie(&[relay], 10 * MINUTE, HOUR));
+    let lesser = twins.iter().find(|twin| twin.text().as_bytes() < truth.text().as_bytes());
+    let lesser =
+        lesser.expect("one of two is less; change the relays if both are greater").text().to_string();
+    let always = When::AnyTime { also_alone: true };
+    let beside_the_truth = When::AnyTime { also_alone: false };
+    let text = |presence: Arc<Presence>| presence.text().to_string();
+    let table: Vec<(&str, When, String)> = vec![
+        ("a lower seq", beside_the_truth, text(lie(&[2], 11 * MINUTE, HOUR))),
+        ("the same seq, other bytes", beside_the_truth, lesser),
+        ("a seq ahead of the clock", always, text(signed(101, ahead))),
+        ("older, after the newer one expired", When::AfterTheTruth, text(lie(&[2], 11 * MINUTE, HOUR))),
+        ("forged", always, with_signature_of_the_truth(&lie(&[2], Duration::ZERO, HOUR))),
+        ("expired", always, text(lie(&[2], 90 * MINUTE, HOUR))),
+        ("for another's name", always, text(said(102, "mynode", &[2], MINUTE, HOUR))),
+        ("by nobody in particular", always, text(said(103, "mynode", &[2], MINUTE, HOUR))),
     ];
-    for (what, lie) in &table {
-        for lie_first in [false, true] {
-            let mut rig = Rig::new(Vec::new());
-            let order = if lie_first { [lie, &truth] } else { [&truth, lie] };
-            order.into_iter().for_each(|presence| rig.say(presence));
-            assert_eq!(rig.visit("mynode"), [1], "{what}, said first: {lie_first}");
+    for (what, when, lie) in &table {
+        let answers = |rig: &mut Rig, said: &[&str]| {
+            said.iter().for_each(|text| rig.hears(text));
+            rig.visit("mynode")
+        };
+        match when {
+            When::AnyTime { also_alone } => {
+                let (lie, truth): (&str, &str) = (lie, truth.text());
+                for order in [[lie, truth], [truth, lie]] {
+                    assert_eq!(answers(&mut Rig::new(Vec::new()), &order), [1], "{what}");
+                }
+                if *also_alone {
+                    assert_eq!(answers(&mut Rig::new(Vec::new()), &[lie]), [0; 0], "{what}, alone");
+                }
+            }
+            When::AfterTheTruth => {
+                let truth = said(101, "mynode", &[1], 10 * MINUTE, 15 * MINUTE);
+                let mut rig = Rig::new(Vec::new());
+                rig.say(&truth);
+                rig.pass(10 * MINUTE);
+                assert_eq!(answers(&mut rig, &[lie]), [0; 0], "{what}");
+                let mut restarted = Rig::new(rig.0.remembered());
+                restarted.pass(10 * MINUTE);
+                assert_eq!(answers(&mut restarted, &[lie]), [0; 0], "{what}, after a restart");
+            }
         }
+    }
+    // Relays that the chain does not know, or has delisted, count neither alone nor beside a good one.
+    for (relays, expected) in [(&[9][..], &[][..]), (&[3], &[]), (&[3, 9], &[]), (&[3, 9, 2], &[2])] {
         let mut rig = Rig::new(Vec::new());
-        if *what != "a lower seq" {
-            rig.say(lie);
-            assert_eq!(rig.visit("mynode"), [0; 0], "{what}, alone");
-        }
+        rig.say(&lie(relays, MINUTE, HOUR));
+        assert_eq!(rig.visit("mynode"), expected, "{relays:?}");
     }
 }
 
@@ -123,40 +175,6 @@ fn equal_seq_is_settled_the_same_way_by_everybody() {
     });
     assert_eq!(visits[0], visits[1]);
     assert_eq!(visits[0].len(), 1);
-}
-
-#[test]
-fn an_older_presence_stays_out_after_the_newer_expired_and_after_a_restart() {
-    let older = said(101, "mynode", &[2], 2 * MINUTE, HOUR);
-    let newer = said(101, "mynode", &[1], MINUTE, 5 * MINUTE);
-    let mut rig = Rig::new(Vec::new());
-    rig.say(&newer);
-    rig.pass(10 * MINUTE);
-    rig.say(&older);
-    assert_eq!(rig.visit("mynode"), [0; 0]);
-    let mut restarted = Rig::new(rig.0.remembered());
-    restarted.pass(10 * MINUTE);
-    restarted.say(&older);
-    assert_eq!(restarted.visit("mynode"), [0; 0]);
-}
-
-#[test]
-fn relays_that_the_chain_does_not_know_as_active_are_never_answered() {
-    let mut rig = Rig::new(Vec::new());
-    rig.say(&said(101, "mynode", &[3, 9], MINUTE, HOUR));
-    assert_eq!(rig.visit("mynode"), [0; 0]);
-    rig.say(&said(101, "mynode", &[3, 9, 2], Duration::ZERO, HOUR));
-    assert_eq!(rig.visit("mynode"), [2]);
-}
-
-#[test]
-fn a_forged_presence_never_becomes_one() {
-    let truth = said(101, "mynode", &[1], MINUTE, HOUR);
-    let lie = said(101, "mynode", &[2], Duration::ZERO, HOUR);
-    let (signed, signature) =
-        (lie.text().rsplit_once('.').unwrap().0, truth.text().rsplit_once('.').unwrap().1);
-    let forged = format!("{signed}.{signature}");
-    assert!(UnverifiedPresence::parse(&forged, NOW).unwrap().verify().is_err());
 }
 
 #[test]

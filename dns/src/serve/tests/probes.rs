@@ -1,18 +1,14 @@
 //! Raw packets after RFC 8906, section 8, and what abuse may not get.
 
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
-use proptest::prelude::*;
 use tokio::net::UdpSocket;
 
 use super::*;
 use crate::dnssec::Fresh;
 use crate::serve::responder::Outcome;
-use crate::snapshot::Snapshot;
-use crate::wire;
 
 fn query(owner: &str, wanted: RecordType) -> Message {
     let mut message = Message::new(0x1234, MessageType::Query, OpCode::Query);
@@ -49,9 +45,6 @@ fn ask(responder: &Responder, packet: &[u8]) -> Option<Message> {
         Outcome::MustSign => panic!("signing was allowed"),
     }
 }
-
-static SHOWCASE: LazyLock<Snapshot> =
-    LazyLock::new(|| fixture::showcase(clock::unix_now(), ZoneKeys::default()));
 
 /// What is sent, and the code and number of records that come back.
 type Probe = (&'static str, Vec<u8>, Option<(ResponseCode, usize)>);
@@ -278,31 +271,4 @@ async fn a_network_over_the_rate_is_sent_to_tcp() {
     assert!(whole >= 10 && f64::from(whole) <= most, "{whole} answered, at most {most}");
     let over: i32 = 60 - whole;
     assert!((over / 2 - 1..=over / 2 + 1).contains(&truncated), "{truncated} of {over} truncated");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn garbage_never_panics(packet in prop::collection::vec(any::<u8>(), 0..600)) {
-        let _ = wire::receive(&packet);
-    }
-
-    #[test]
-    fn damaged_queries_never_panic(flips in prop::collection::vec((any::<u16>(), any::<u8>()), 1..8), cut in 0..80_usize) {
-        let message = with_edns(query("_acme-challenge.mynode.tunnel.example.", RecordType::TXT), |edns| {
-            edns.set_dnssec_ok(true);
-        });
-        let mut packet = bytes(&message);
-        for (at, value) in flips {
-            let at = usize::from(at) % packet.len();
-            packet[at] = value;
-        }
-        packet.truncate(packet.len() - cut.min(packet.len()) / 4);
-        let shared = Arc::new(ArcSwap::from_pointee(Snapshot::clone(&SHOWCASE)));
-        if let Outcome::Send(answer) = Responder::new(shared, Rate::Unlimited).udp(&packet, Fresh::Made) {
-            prop_assert!(answer.len() <= 1232);
-            prop_assert!(Message::from_vec(&answer).is_ok());
-        }
-    }
 }
