@@ -5,14 +5,15 @@
 //! [`schedule`] decides when. The caller publishes: nothing here writes DNS.
 
 pub mod account;
+mod http;
 pub mod keeper;
 pub mod order;
 pub mod schedule;
 
-use tunnler_protocol::HostName;
 use tunnler_protocol::directory::AcmeIdentity;
+use tunnler_protocol::{HostName, UnixSeconds};
 
-pub use account::{Account, CertificateAuthority};
+pub use account::{Account, CertificateAuthority, ExternalAccount};
 pub use keeper::{Keeper, KeeperState, Keeping};
 pub use order::Hosts;
 
@@ -52,6 +53,14 @@ pub enum AcmeError {
         /// What happened.
         problem: String,
     },
+    /// The CA asks to be left alone for a while, of this account or of everybody.
+    #[error("the certificate authority asks to wait until {} (Unix seconds): {problem}", .until.0)]
+    Limited {
+        /// Until then.
+        until: UnixSeconds,
+        /// Its words.
+        problem: String,
+    },
     /// The CA said no: trying again counts against the name.
     #[error("the certificate authority refused: {0}")]
     Refused(String),
@@ -78,7 +87,19 @@ pub enum AcmeError {
 }
 
 impl AcmeError {
-    fn from_library(directory: &str, error: instant_acme::Error) -> Self {
+    /// `asked` is what the CA's `Retry-After` said with this answer.
+    fn from_library(directory: &str, error: instant_acme::Error, asked: Option<UnixSeconds>) -> Self {
+        match (error, asked) {
+            (instant_acme::Error::Api(problem), asked) if asked.is_some() || is_limit(&problem) => {
+                let until = asked.unwrap_or_else(|| keeper::now().plus(LIMITED_FOR));
+                Self::Limited { until, problem: problem.to_string() }
+            }
+            (error, Some(until)) => Self::Limited { until, problem: error_chain(&error) },
+            (error, None) => Self::from_answer(directory, error),
+        }
+    }
+
+    fn from_answer(directory: &str, error: instant_acme::Error) -> Self {
         match error {
             instant_acme::Error::Api(problem) if is_kind(&problem, ":accountDoesNotExist") => {
                 Self::AccountGone
@@ -87,6 +108,13 @@ impl AcmeError {
             error => Self::Unavailable { directory: directory.into(), problem: error_chain(&error) },
         }
     }
+}
+
+/// A limit without a word about its end is taken to last this long.
+const LIMITED_FOR: std::time::Duration = std::time::Duration::from_secs(3600);
+
+fn is_limit(problem: &instant_acme::Problem) -> bool {
+    problem.status == Some(429) || is_kind(problem, ":rateLimited")
 }
 
 /// Problems that say nothing about this order: nonces, and the server's own trouble.

@@ -126,9 +126,8 @@ impl Keeping {
     ) -> Result<std::convert::Infallible, AcmeError> {
         let acme = &self.network.acme;
         let authority = CertificateAuthority {
-            directory: acme.directory.clone(),
-            issuer: acme.issuer.clone(),
             root: acme.root.clone().map(Into::into),
+            ..CertificateAuthority::new(acme.directory.clone(), acme.issuer.clone())
         };
         let account = Account::open(&self.state.store().inner(ACCOUNT)?, &authority).await?;
         self.signer.allow_account(account.identity().clone());

@@ -125,7 +125,9 @@ impl<D: Dns01> Keeping<D> {
             Err(error @ (AcmeError::Store(_) | AcmeError::AccountGone)) => Err(error),
             Err(error) => {
                 let counted = matches!(error, AcmeError::Refused(_) | AcmeError::Issued(_));
-                self.rest = if counted {
+                self.rest = if let AcmeError::Limited { until, .. } = error {
+                    keeper.remember(keeper.failures()?.told_to_wait(until))?
+                } else if counted {
                     keeper.remember(keeper.failures()?.failed(now()))?
                 } else {
                     let next = now().plus(self.passing);
@@ -194,6 +196,6 @@ async fn sleep_until(then: UnixSeconds) {
     }
 }
 
-fn now() -> UnixSeconds {
+pub(super) fn now() -> UnixSeconds {
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }

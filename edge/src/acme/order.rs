@@ -78,7 +78,7 @@ pub async fn obtain(
     replaces: Option<&Certificate>,
 ) -> Result<Certificate, AcmeError> {
     let key = private_key(store)?;
-    let library = |error| AcmeError::from_library(&account.directory, error);
+    let library = |error| account.trouble(error);
     let mut order = match resume(account, store).await? {
         Some(order) => order,
         None => begin(account, store, hosts, replaces).await?,
@@ -130,7 +130,7 @@ async fn resume(account: &Account, store: &Store) -> Result<Option<Order>, AcmeE
         }
     };
     let known = account.inner.order(pending.url).await;
-    match known.map_err(|error| AcmeError::from_library(&account.directory, error)) {
+    match known.map_err(|error| account.trouble(error)) {
         Ok(mut order) => {
             if order.state().status != OrderStatus::Invalid {
                 tracing::info!(order = order.url(), "taking up an unfinished order");
@@ -151,19 +151,39 @@ async fn begin(
     replaces: Option<&Certificate>,
 ) -> Result<Order, AcmeError> {
     let identifiers: Vec<Identifier> = hosts.names().into_iter().map(Identifier::Dns).collect();
-    let replaced = replaces.and_then(|old| CertificateIdentifier::try_from(old.leaf()).ok());
-    let mut begun = match replaced {
-        Some(old) => account.inner.new_order(&NewOrder::new(&identifiers).replaces(old)).await,
-        None => account.inner.new_order(&NewOrder::new(&identifiers)).await,
-    };
-    // A CA without renewal information, or one that thinks otherwise of the old certificate, still takes a plain order.
-    if replaces.is_some() && begun.is_err() {
-        begun = account.inner.new_order(&NewOrder::new(&identifiers)).await;
+    let profile = account.profile.as_deref();
+    if let Some(profile) = profile
+        && !account.inner.profiles().any(|offered| offered.name == profile)
+    {
+        return Err(AcmeError::Refused(no_such_profile(account, profile)));
     }
-    let order = begun.map_err(|error| AcmeError::from_library(&account.directory, error))?;
+    let plain = || {
+        let order = NewOrder::new(&identifiers);
+        if let Some(profile) = profile { order.profile(profile) } else { order }
+    };
+    let replaced = replaces.and_then(|old| CertificateIdentifier::try_from(old.leaf()).ok());
+    let order = match replaced {
+        None => account.inner.new_order(&plain()).await.map_err(|error| account.trouble(error))?,
+        Some(old) => {
+            let begun = account.inner.new_order(&plain().replaces(old)).await;
+            match begun.map_err(|error| account.trouble(error)) {
+                Ok(order) => order,
+                // It asks to be left alone, or cannot be reached: another order would be no better.
+                Err(error @ (AcmeError::Limited { .. } | AcmeError::AccountGone)) => return Err(error),
+                // A CA without renewal information, or one that thinks otherwise of the old certificate.
+                Err(_) => account.inner.new_order(&plain()).await.map_err(|error| account.trouble(error))?,
+            }
+        }
+    };
     let pending = Pending { account: account.inner.id().to_owned(), url: order.url().to_owned() };
     store.write(ORDER_FILE, &serde_json::to_vec(&pending).expect("plain JSON"))?;
     Ok(order)
+}
+
+fn no_such_profile(account: &Account, profile: &str) -> String {
+    let offered: Vec<&str> = account.inner.profiles().map(|offered| offered.name).collect();
+    let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
+    format!("it has no profile {profile:?}; it offers: {offered}")
 }
 
 /// Publishes the values, and when the zone shows them, tells the CA to look and waits for its verdict.
@@ -173,7 +193,7 @@ async fn prove(
     order: &mut Order,
     dns: &impl Dns01,
 ) -> Result<(), AcmeError> {
-    let library = |error| AcmeError::from_library(&account.directory, error);
+    let library = |error| account.trouble(error);
     let values = challenge_values(account, order).await?;
     if !values.is_empty() {
         let challenge = Challenge {
@@ -201,7 +221,7 @@ async fn prove(
 }
 
 async fn challenge_values(account: &Account, order: &mut Order) -> Result<Vec<String>, AcmeError> {
-    let library = |error| AcmeError::from_library(&account.directory, error);
+    let library = |error| account.trouble(error);
     let mut values = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {

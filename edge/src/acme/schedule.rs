@@ -10,6 +10,8 @@ use tunnler_protocol::UnixSeconds;
 
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
+/// Longest time that a CA is left alone because it asks for it.
+const LONGEST_LIMIT: u64 = 8 * DAY;
 
 /// Failures since the last certificate; kept on disk, so that a restart is no way around the waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,9 @@ pub struct Failures {
     pub count: u32,
     /// When the last one was, in Unix seconds.
     pub last: u64,
+    /// Until when the CA wants to be left alone, in Unix seconds.
+    #[serde(default)]
+    pub until: u64,
 }
 
 /// The renewal window that a CA suggests.
@@ -33,20 +38,28 @@ impl Failures {
     /// One more failure, now.
     #[must_use]
     pub fn failed(self, now: UnixSeconds) -> Self {
-        Self { count: self.count.saturating_add(1), last: now.0 }
+        Self { count: self.count.saturating_add(1), last: now.0, ..self }
+    }
+
+    /// The CA asks to be left alone until then. No failure of the name's.
+    #[must_use]
+    pub fn told_to_wait(self, until: UnixSeconds) -> Self {
+        Self { until: until.0, ..self }
     }
 
     /// The earliest moment of the next attempt. A clock that jumped back shortens the wait, never prolongs it beyond
     /// one step.
     pub fn next_attempt(self, now: UnixSeconds) -> UnixSeconds {
+        // Never longer than the CA can have asked for, whatever the clock does.
+        let told = if self.until > now.0 + LONGEST_LIMIT { now.0 } else { self.until };
         let wait = match self.count {
-            0 => return now,
+            0 => return UnixSeconds(told.max(now.0)),
             1 => MINUTE,
             2 => 10 * MINUTE,
             3 => 100 * MINUTE,
             _ => DAY,
         };
-        UnixSeconds(self.last.min(now.0).saturating_add(wait))
+        UnixSeconds(self.last.min(now.0).saturating_add(wait).max(told))
     }
 }
 
@@ -86,6 +99,16 @@ mod tests {
             assert_eq!(failures.next_attempt(now), UnixSeconds(now.0 + wait));
         }
         assert_eq!(failures.next_attempt(UnixSeconds(10)), UnixSeconds(10 + 86_400));
+    }
+
+    #[test]
+    fn what_the_ca_asks_for_is_kept_to() {
+        let now = UnixSeconds(1_000_000);
+        let told = Failures::default().told_to_wait(UnixSeconds(1_007_200));
+        assert_eq!(told.next_attempt(now), UnixSeconds(1_007_200));
+        assert_eq!(told.failed(now).next_attempt(now), UnixSeconds(1_007_200), "longer than a minute");
+        assert_eq!(told.next_attempt(UnixSeconds(1_007_201)), UnixSeconds(1_007_201));
+        assert_eq!(told.next_attempt(UnixSeconds(0)), UnixSeconds(0), "a clock that jumped back");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Certificates from a real ACME server (pebble) with its mock DNS, all on loopback. Needs `pebble` and
 //! `pebble-challtestsrv`; `scripts/test` installs them, and without them these tests fail.
 
+mod front;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,11 +14,14 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tunnler_edge::acme::{
-    Account, AcmeError, CertificateAuthority, Challenge, Dns01, Hosts, Keeper, KeeperState, order,
+    Account, AcmeError, CertificateAuthority, Challenge, Dns01, ExternalAccount, Hosts, Keeper, KeeperState,
+    order,
 };
 use tunnler_edge::propagation::NotVisible;
 use tunnler_edge::{Certificates, Store};
 use tunnler_protocol::HostName;
+
+use crate::front::Front;
 
 const DEADLINE: Duration = Duration::from_secs(50);
 
@@ -41,6 +46,7 @@ impl Drop for Process {
 struct Ca {
     pebble: Process,
     _dns: Process,
+    api: SocketAddr,
     management: SocketAddr,
     directory: tempfile::TempDir,
     authority: CertificateAuthority,
@@ -58,6 +64,8 @@ fn free() -> SocketAddr {
 struct Temper {
     rejected_nonces: u8,
     lifetime: Option<u32>,
+    /// Accounts must be bound to this customer account: id and MAC key.
+    external: Option<(&'static str, &'static str)>,
 }
 
 impl Ca {
@@ -74,6 +82,10 @@ impl Ca {
         });
         if let Some(lifetime) = temper.lifetime {
             settings["certificateValidityPeriod"] = lifetime.into();
+        }
+        if let Some((id, key)) = temper.external {
+            settings["externalAccountBindingRequired"] = true.into();
+            settings["externalAccountMACKeys"] = serde_json::json!({ id: key });
         }
         let config = serde_json::json!({ "pebble": settings });
         std::fs::write(at("pebble.json"), config.to_string()).unwrap();
@@ -93,12 +105,17 @@ impl Ca {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-        let authority = CertificateAuthority {
-            directory: format!("https://{api}/dir"),
-            issuer: "pebble.test".into(),
-            root: Some(root),
-        };
-        Self { pebble, _dns: mock, management, directory, authority }
+        let url = format!("https://{api}/dir");
+        let authority =
+            CertificateAuthority { root: Some(root), ..CertificateAuthority::new(url, "pebble.test".into()) };
+        Self { pebble, _dns: mock, api, management, directory, authority }
+    }
+
+    /// Puts a front before the CA; accounts opened from now on go through it.
+    async fn behind_a_front(&mut self) -> Front {
+        let listener = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+        self.authority.directory = format!("https://{}/dir", listener.local_addr().unwrap());
+        Front::start(listener, self.directory.path(), self.api)
     }
 
     fn store(&self, name: &str) -> Store {
@@ -257,6 +274,104 @@ async fn half_of_all_nonces_rejected_costs_no_second_order() {
         orders.extend(store.read("order.json").unwrap());
     }
     assert!(orders.len() <= 1, "{} orders", orders.len());
+}
+
+#[tokio::test]
+async fn an_account_is_bound_to_a_customer_account_where_the_ca_wants_it() {
+    let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let mut ca = Ca::start(Temper { external: Some(("customer-1", key)), ..Temper::default() }).await;
+    let unbound = within(Account::open(&ca.store("acme"), &ca.authority)).await;
+    let refused = unbound.err().expect("refused without a customer account");
+    assert!(matches!(&refused, AcmeError::Refused(why) if why.contains("xternal")), "{refused}");
+    assert!(ExternalAccount::new("customer-1".into(), "not base64url!").is_none());
+    ca.authority.external = ExternalAccount::new("customer-1".into(), key);
+    let account = within(Account::open(&ca.store("acme"), &ca.authority)).await.unwrap();
+    within(order::obtain(&account, &ca.store("cert"), &hosts(), &ca.dns(), None)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_profile_is_ordered_if_the_ca_offers_it() {
+    let mut ca = Ca::start(Temper::default()).await;
+    let front = ca.behind_a_front().await;
+    front.conduct().profiles = vec!["classic", "shortlived"];
+    for (profile, offered) in [("shortlived", true), ("eternal", false)] {
+        ca.authority.profile = Some(profile.into());
+        let account = within(Account::open(&ca.store(profile), &ca.authority)).await.unwrap();
+        let ordered =
+            within(order::obtain(&account, &ca.store(&format!("{profile}-cert")), &hosts(), &ca.dns(), None))
+                .await;
+        match ordered {
+            Ok(_) => assert!(offered),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!offered && text.contains("classic") && text.contains("shortlived"), "{text}");
+            }
+        }
+    }
+    let orders: Vec<_> = front.conduct().orders.iter().map(|order| order["profile"].clone()).collect();
+    assert_eq!(orders, ["shortlived"]);
+}
+
+#[tokio::test]
+async fn a_limit_is_kept_to_while_the_old_certificate_serves() {
+    let mut ca = Ca::start(Temper { lifetime: Some(6), ..Temper::default() }).await;
+    let front = ca.behind_a_front().await;
+    let certificates = Arc::new(Certificates::default());
+    let (state, mut told) = watch::channel(KeeperState::Starting);
+    let keeper = Keeper {
+        account: within(Account::open(&ca.store("acme"), &ca.authority)).await.unwrap(),
+        hosts: hosts(),
+        store: ca.store("cert"),
+        dns: ca.dns(),
+        certificates: certificates.clone(),
+        state,
+    };
+    let keeping = tokio::spawn(keeper.run());
+    within(told.wait_for(|state| matches!(state, KeeperState::Valid { .. }))).await.unwrap();
+    let first = certificates.find("mynode.tun.test").unwrap();
+    let before = front.conduct().orders.len();
+    front.conduct().limit = Some(3);
+    let limited =
+        within(told.wait_for(|state| matches!(state, KeeperState::Failed { .. }))).await.unwrap().clone();
+    let KeeperState::Failed { problem, next } = limited else { unreachable!() };
+    assert!(problem.contains("asks to wait") && problem.contains("too many"), "{problem}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!((now + 1..=now + 3).contains(&next.0), "{} is not 3 s after {now}", next.0);
+    assert_eq!(front.conduct().orders.len(), before + 1, "not asked again at once in other words");
+    assert_eq!(certificates.find("mynode.tun.test").unwrap().leaf(), first.leaf(), "the old one serves");
+    front.conduct().limit = None;
+    within(told.wait_for(|state| matches!(state, KeeperState::Valid { .. }))).await.unwrap();
+    assert_ne!(certificates.find("mynode.tun.test").unwrap().leaf(), first.leaf());
+    assert_eq!(front.conduct().orders.len(), before + 2);
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_when_the_ca_says_so() {
+    let mut ca = Ca::start(Temper::default()).await;
+    let front = ca.behind_a_front().await;
+    front.conduct().replace = Some(1);
+    let (state, mut told) = watch::channel(KeeperState::Starting);
+    let keeper = Keeper {
+        account: within(Account::open(&ca.store("acme"), &ca.authority)).await.unwrap(),
+        hosts: hosts(),
+        store: ca.store("cert"),
+        dns: ca.dns(),
+        certificates: Arc::default(),
+        state,
+    };
+    let keeping = tokio::spawn(keeper.run());
+    let far = std::time::SystemTime::now() + Duration::from_secs(200 * 24 * 3600);
+    let far = far.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    // The first is to be replaced at once, the second after 300 days although it lives for years.
+    let settled =
+        |state: &KeeperState| matches!(state, KeeperState::Valid { renewal, .. } if renewal.0 > far);
+    within(told.wait_for(settled)).await.unwrap();
+    let orders = front.conduct().orders.clone();
+    // This pebble takes no `replaces`, so the renewal is ordered once more without.
+    let replaces: Vec<bool> = orders.iter().map(|order| order["replaces"].is_string()).collect();
+    assert_eq!(replaces, [false, true, false], "{orders:?}");
+    keeping.abort();
 }
 
 #[tokio::test]
