@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod hostile;
 pub mod load;
 pub mod pebble;
 pub mod ports;

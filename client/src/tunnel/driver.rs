@@ -34,6 +34,8 @@ const REPORTS: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// What may lie unread in all sessions together, in bytes.
 const UNREAD: usize = 256 * 1024 * 1024;
+/// A relay that asks for what it may not have is told of so often; it could ask without end.
+const REFUSALS_TOLD: u32 = 8;
 /// Visitors have this long to finish when the user ends the program.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -58,6 +60,8 @@ pub(super) struct Driver {
     reports: mpsc::Sender<Report>,
     labels: Vec<Label>,
     lost_names: BTreeMap<Label, String>,
+    /// What relays asked for in vain.
+    refusals: BTreeMap<Address, u32>,
     told: Option<State>,
     serving_told: bool,
 }
@@ -101,6 +105,7 @@ impl Driver {
             reports: mpsc::channel(1).0,
             labels: config.labels.clone(),
             lost_names: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             told: None,
             serving_told: false,
         }
@@ -228,7 +233,11 @@ impl Driver {
             Report::AcmeValue(relay, request) => {
                 let host = request.name.clone();
                 if let Err(refused) = self.signer.take(relay, request, &self.agent.listed()) {
-                    self.warn(format!("relay {relay} may not get a certificate for {host}: {refused}"));
+                    let refusals = self.refusals.entry(relay).or_default();
+                    *refusals = refusals.saturating_add(1);
+                    if *refusals <= REFUSALS_TOLD {
+                        self.warn(format!("relay {relay} may not get a certificate for {host}: {refused}"));
+                    }
                 }
             }
             Report::Granted(relay, ports) => self.ports.answered(&relay, &ports),
