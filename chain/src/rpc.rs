@@ -272,16 +272,30 @@ impl Rpc {
         self.bounded(self.client.client().request(method, params)).await
     }
 
-    async fn bounded<T, E: fmt::Display>(
+    async fn bounded<T, E: std::error::Error>(
         &self,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure> {
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(Failure(error.to_string())),
+            Ok(Err(error)) => Err(Failure(with_sources(&error))),
             Err(_) => Err(Failure(format!("no answer within {CALL_TIMEOUT:?}"))),
         }
     }
+}
+
+/// An error and what it comes from, which says "connection refused" where the error itself says "client error".
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let deeper = error.to_string();
+        if !text.contains(&deeper) {
+            text = format!("{text}: {deeper}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// The diagnostic events of a reply that can be decoded.

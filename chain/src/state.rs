@@ -137,7 +137,14 @@ impl StateFile {
         if header.identity != self.identity {
             return Err(invalid("of another network or another set of names"));
         }
-        let directory = directory::decode(&header.directory.read(&mut file)?, header.served)?;
+        let bytes = header.directory.bytes(&mut file)?;
+        // Both at once, as this is what a start waits for. Nothing comes of what is decoded unless the digest is right.
+        let (decoded, checked) = std::thread::scope(|scope| {
+            let check = scope.spawn(|| header.directory.check(&bytes));
+            (directory::decode(&bytes, header.served), check.join())
+        });
+        checked.map_err(|_| invalid("its checksum could not be taken"))??;
+        let directory = decoded?;
         Ok(Opened { directory, rest: Rest { file, header } })
     }
 
@@ -188,6 +195,12 @@ impl Part {
     }
 
     fn read(&self, file: &mut fs::File) -> io::Result<Vec<u8>> {
+        let bytes = self.bytes(file)?;
+        self.check(&bytes).map(|()| bytes)
+    }
+
+    /// The bytes as they are.
+    fn bytes(&self, file: &mut fs::File) -> io::Result<Vec<u8>> {
         if self.length > MAX_LEN {
             return Err(invalid("a part of it is too long"));
         }
@@ -197,10 +210,14 @@ impl Part {
         if bytes.len() as u64 != self.length {
             return Err(invalid("cut off"));
         }
-        if Sha256::digest(&bytes)[..] != self.digest {
-            return Err(invalid("damaged: its checksum does not match"));
-        }
         Ok(bytes)
+    }
+
+    fn check(&self, bytes: &[u8]) -> io::Result<()> {
+        match Sha256::digest(bytes)[..] == self.digest {
+            true => Ok(()),
+            false => Err(invalid("damaged: its checksum does not match")),
+        }
     }
 }
 

@@ -37,13 +37,13 @@ pub(super) fn decode(bytes: &[u8], ledger: LedgerTime) -> io::Result<Directory> 
     let heartbeat_ttl = Duration::from_secs(bytes.long()?);
     let zone = serde_json::from_str(bytes.text()?)?;
     let relays = bytes.list(LEAST, relay)?;
-    let names = bytes.list(LEAST, name)?;
+    let names = bytes.list(LEAST, |bytes| name(bytes).map(|name| (name.label.clone(), Arc::new(name))))?;
     Ok(Directory {
         ledger,
         registry_revision,
         namespace_revision,
         relays: relays.into_iter().map(|relay| (relay.address, Arc::new(relay))).collect(),
-        names: names.into_iter().map(|name| (name.label.clone(), Arc::new(name))).collect(),
+        names: names.into_iter().collect(),
         heartbeat_ttl,
         zone,
     })
