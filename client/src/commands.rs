@@ -1,6 +1,7 @@
 //! The commands of the program, each a thin layer over the library.
 
 pub(crate) mod chain;
+mod guard;
 pub(crate) mod home_domain;
 pub(crate) mod http;
 pub(crate) mod key;

@@ -1,20 +1,27 @@
 //! The configuration file of `tunnler up`: what the text may say, and what it means once it is checked.
 
+mod access;
+mod backend;
+mod rules;
+mod secret;
+mod service;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tunnler_edge::Site;
-use tunnler_edge::proxy::{Backend, Files, HostHeader, PathRule, Target, Upstream, UpstreamTls};
-use tunnler_protocol::presence::TlsMode;
 use tunnler_protocol::{Address, Label, ServiceName};
 
 use crate::cli::Shared;
 use crate::error::ClientError;
 use crate::state::StateDir;
-use crate::tunnel::{Announce, Service, ServiceBackend, TcpUpstream, TunnelConfig};
+use crate::tunnel::{Service, TunnelConfig};
+use service::RawService;
+
+pub(crate) use access::{credentials, networks};
+pub(crate) use secret::RawSecret;
 
 /// A checked configuration file.
 #[derive(Debug)]
@@ -53,43 +60,6 @@ struct RawRelays {
     region: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawService {
-    name: ServiceName,
-    #[serde(default)]
-    kind: RawKind,
-    #[serde(default)]
-    proxy_protocol: bool,
-    tls: Option<TlsMode>,
-    #[serde(default)]
-    route: Vec<RawRoute>,
-    target: Option<String>,
-    dir: Option<PathBuf>,
-    host: Option<String>,
-    pin: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawKind {
-    #[default]
-    Http,
-    Tcp,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRoute {
-    path: String,
-    #[serde(default)]
-    exact: bool,
-    target: Option<String>,
-    dir: Option<PathBuf>,
-    host: Option<String>,
-    pin: Option<String>,
-}
-
 impl Configuration {
     /// Reads and checks `file`. Relative paths in it begin at its directory.
     pub(crate) fn read(file: &Path) -> Result<Self, ClientError> {
@@ -123,7 +93,9 @@ impl Configuration {
     pub(crate) fn tunnel(self, shared: &Shared) -> Result<TunnelConfig, ClientError> {
         let (network, key) = (shared.network()?, shared.secret()?);
         let state = Arc::new(StateDir::open(&shared.state_path(&network))?);
+        let authority = shared.authority(&network)?;
         let mut config = TunnelConfig::new(network, key, state);
+        config.authority = authority;
         config.labels = self.labels;
         config.services = self.services;
         config.sessions = self.sessions;
@@ -133,99 +105,6 @@ impl Configuration {
         config.region = self.relays.region;
         Ok(config)
     }
-}
-
-impl RawService {
-    fn check(self, base: &Path) -> Result<Service, String> {
-        if self.kind == RawKind::Tcp {
-            return self.check_tcp();
-        }
-        let name = self.name;
-        let named = |problem: String| format!("service {name}: {problem}");
-        if self.proxy_protocol {
-            return Err(named("proxy_protocol belongs to a service of kind tcp".into()));
-        }
-        let rest = backend(base, self.target, self.dir, self.host, self.pin).map_err(named)?;
-        let mut site = Site::new(rest);
-        for route in self.route {
-            if !route.path.starts_with('/') {
-                return Err(named(format!("route {:?} does not begin with /", route.path)));
-            }
-            let backend = backend(base, route.target, route.dir, route.host, route.pin)
-                .map_err(|problem| named(format!("route {}: {problem}", route.path)))?;
-            let rule = if route.exact { PathRule::Exact(route.path) } else { PathRule::Under(route.path) };
-            site = site.route(rule, backend);
-        }
-        let backend = ServiceBackend::Http(Arc::new(site));
-        Ok(Service { name, backend, tls: self.tls.unwrap_or_default() })
-    }
-}
-
-impl RawService {
-    fn check_tcp(self) -> Result<Service, String> {
-        let name = self.name;
-        let named = |problem: String| format!("service {name}: {problem}");
-        let options = [self.dir.is_some(), self.host.is_some(), self.pin.is_some(), self.tls.is_some()];
-        let web = !self.route.is_empty() || options.contains(&true);
-        let Some(target) = self.target.filter(|_| !web) else {
-            return Err(named(
-                "a service of kind tcp has a target and no route, dir, host, pin or tls".into(),
-            ));
-        };
-        let upstream: TcpUpstream =
-            target.parse().map_err(|error| named(format!("target {target:?}: {error}")))?;
-        let announce = if self.proxy_protocol { Announce::ProxyV2 } else { Announce::Nothing };
-        Ok(Service::tcp(name, upstream.announcing(announce)))
-    }
-}
-
-fn backend(
-    base: &Path,
-    target: Option<String>,
-    dir: Option<PathBuf>,
-    host: Option<String>,
-    pin: Option<String>,
-) -> Result<Backend, String> {
-    match (target, dir) {
-        (Some(target), None) => {
-            let parsed: Target = target.parse().map_err(|error| format!("target {target:?}: {error}"))?;
-            let tls = pin
-                .map_or(Ok(UpstreamTls::AnyCertificate), |pin| fingerprint(&pin).map(UpstreamTls::Pinned))?;
-            let host = match host {
-                None => HostHeader::Keep,
-                Some(host) => {
-                    HostHeader::Set(host.parse().map_err(|_| format!("host {host:?} is not a host"))?)
-                }
-            };
-            Ok(Backend::Upstream(Upstream::new(parsed, &tls, host)))
-        }
-        (None, Some(dir)) => {
-            let path = base.join(dir);
-            if !path.is_dir() {
-                return Err(format!("dir {} is not a directory", path.display()));
-            }
-            if host.is_some() || pin.is_some() {
-                return Err("host and pin belong to a target, not to a dir".into());
-            }
-            Ok(Backend::Files(Files::new(&path)))
-        }
-        _ => Err("needs either target or dir".into()),
-    }
-}
-
-/// SHA-256 of a certificate in hexadecimal, with or without colons.
-fn fingerprint(text: &str) -> Result<[u8; 32], String> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
-    let wrong = || "pin is not a SHA-256 fingerprint (64 hexadecimal digits)".to_owned();
-    if digits.len() != 64 {
-        return Err(wrong());
-    }
-    let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(digits.chunks(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
-    }
-    Ok(digest)
 }
 
 /// The message of a TOML error without its picture, with the line it is about.
@@ -238,11 +117,26 @@ fn one_line(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
+    /// Reads a configuration beside which lies what it may name.
     fn read(text: &str) -> Result<Configuration, String> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("public")).unwrap();
+        let issued = rcgen::generate_simple_self_signed(["nas.lan".to_owned()]).unwrap();
+        for (name, text, mode) in [
+            ("users", "alice:secret\n", 0o600),
+            ("webhook.secret", "hunter2hunter2\n", 0o600),
+            ("open", "alice:secret\n", 0o644),
+            ("bad", "hunter2\n", 0o600),
+            ("ca.pem", &issued.cert.pem(), 0o644),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
         let file = dir.path().join("tunnler.toml");
         std::fs::write(&file, text).unwrap();
         Configuration::read(&file).map_err(|error| error.to_string())
@@ -279,12 +173,12 @@ target = "22"
     fn mistakes_are_told_in_one_line() {
         for (from, to, says) in [
             ("target = \"8080\"", "target = \"80 80\"", "service http: target \"80 80\""),
-            ("target = \"8080\"", "", "needs either target or dir"),
+            ("target = \"8080\"", "", "needs either target, targets or dir"),
             ("dir = \"public\"", "dir = \"private\"", "is not a directory"),
             ("target = \"22\"", "dir = \"public\"", "service ssh: a service of kind tcp has a target"),
             ("target = \"22\"", "target = \"a b:22\"", "service ssh: target"),
             ("kind = \"tcp\"", "kind = \"udp\"", "udp"),
-            ("kind = \"tcp\"", "kind = \"tcp\"\ntls = \"term\"", "no route, dir, host, pin or tls"),
+            ("kind = \"tcp\"", "kind = \"tcp\"\ntls = \"term\"", "at most proxy_protocol beside it"),
             ("target = \"8080\"", "target = \"8080\"\ntls = \"relay\"", "unknown variant"),
             (
                 "target = \"8080\"",
@@ -297,8 +191,78 @@ target = "22"
             ("[[service]]", "colour = 1\n[[service]]", "colour"),
             ("mynode", "My Node", "only a–z"),
         ] {
-            let error = read(&GOOD.replacen(from, to, 1)).unwrap_err();
-            assert!(error.contains(says) && error.lines().count() == 1, "{error:?} does not say {says:?}");
+            assert_told(&GOOD.replacen(from, to, 1), says);
+        }
+    }
+
+    fn assert_told(text: &str, says: &str) {
+        let error = read(text).unwrap_err();
+        assert!(error.contains(says) && error.lines().count() == 1, "{error:?} does not say {says:?}");
+        assert!(!error.contains("hunter2"), "{error:?} tells a secret");
+    }
+
+    #[test]
+    fn mistakes_in_what_a_service_says_are_told_and_secrets_are_not() {
+        for (line, says) in [
+            ("colour = 1", "colour"),
+            ("target = \"81\"", "duplicate key"),
+            ("targets = [\"81\"]", "either target, targets or dir"),
+            ("listing = true", "belongs to a dir"),
+            ("health = { path = \"/\" }", "several targets"),
+            ("timeouts = { answer = 0 }", "answer = 0 is not between 1 and 86400 seconds"),
+            ("timeouts = { anwser = 1 }", "anwser"),
+            ("pin = \"00\"\nca = \"ca.pem\"", "either pin or ca"),
+            ("ca = \"users\"", "no certificate"),
+            ("max_body_mib = -1", "line 8"),
+            ("rate = {}", "per_visitor or total"),
+            ("rate = { total = 0 }", "nonzero"),
+            ("request_headers = { set = { host = \"x\" } }", "host is the edge's own business"),
+            ("request_headers = { set = { authorization = \"hunter2\\n\" } }", "cannot be sent"),
+            ("access.allow = [\"192.0.2.0/33\"]", "is not a network"),
+            ("access.basic = \"alice:hunter2\"", "does not stand in this file"),
+            ("access.basic = { file = \"bad\" }", "basic: line 1 is not NAME:PASSWORD"),
+            ("access.basic = { file = \"open\" }", "others may read it; run: chmod 600"),
+            ("access.basic = { file = \"none\" }", "No such file"),
+            ("access.basic = { path = \"users\" }", "{ file = "),
+            ("access.bearer = { env = \"TUNNLER_NO_SUCH_VARIABLE\" }", "TUNNLER_NO_SUCH_VARIABLE is not set"),
+            ("access.pass_preflight = true", "needs basic or bearer"),
+            (
+                "access.webhook = { provider = \"github\", secret = \"hunter2hunter2\" }",
+                "does not stand in this file",
+            ),
+            ("access.webhook = { provider = \"gitea\", secret = { file = \"users\" } }", "gitea"),
+            (
+                "access.webhook = { provider = \"standard\", secret = { file = \"webhook.secret\" } }",
+                "base64",
+            ),
+        ] {
+            assert_told(&GOOD.replacen("target = \"8080\"", &format!("target = \"8080\"\n{line}"), 1), says);
+        }
+    }
+
+    #[test]
+    fn every_example_of_the_guides_is_read() {
+        let guides = [include_str!("../../docs/publisher.md"), include_str!("../../docs/services.md")];
+        let examples: Vec<&str> = guides
+            .iter()
+            .flat_map(|guide| guide.split("```toml\n").skip(1))
+            .filter_map(|rest| rest.split("```").next())
+            .collect();
+        assert!(examples.len() >= 4, "only {}", examples.len());
+        for example in examples {
+            // A variable that is set.
+            let read = read(&example.replace("API_TOKEN", "CARGO_PKG_NAME"));
+            assert!(read.is_ok(), "{example}\n{read:?}");
+        }
+        let service = guides[1];
+        for key in [
+            "target", "targets", "dir", "listing", "host", "pin", "ca", "health", "timeouts", "access",
+            "rate",
+        ] {
+            assert!(
+                service.contains(&format!("\n{key} = ")) || service.contains(&format!("[service.{key}]")),
+                "{key}"
+            );
         }
     }
 }

@@ -185,6 +185,11 @@ impl FromStr for PublicName {
 }
 
 impl Zone {
+    /// The host that is the zone itself.
+    pub fn apex(&self) -> &HostName {
+        &self.0
+    }
+
     /// The host of one of the zone's names.
     pub fn host(&self, label: &Label) -> HostName {
         self.join(label.as_str())

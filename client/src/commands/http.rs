@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tunnler_edge::Site;
-use tunnler_edge::proxy::{Backend, Files, Target};
+use tunnler_edge::proxy::{Backend, Files, HostHeader, Listing, Target, Upstream, UpstreamTls};
 use tunnler_protocol::presence::TlsMode;
 
+use super::guard::GuardArguments;
 use super::publish::{self, Nothing, PublishArguments};
 use crate::cli::Shared;
 use crate::error::ClientError;
@@ -20,16 +21,23 @@ pub(crate) struct HttpArguments {
     #[command(flatten)]
     tls: TlsArguments,
     #[command(flatten)]
+    guard: GuardArguments,
+    #[command(flatten)]
     publish: PublishArguments,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// The directory; hidden files and listings are not served
+    /// The directory; hidden files and what lies outside are not served
     #[arg(value_name = "DIR")]
     directory: PathBuf,
+    /// Show what is in a directory that has no index.html
+    #[arg(long)]
+    listing: bool,
     #[command(flatten)]
     tls: TlsArguments,
+    #[command(flatten)]
+    guard: GuardArguments,
     #[command(flatten)]
     publish: PublishArguments,
 }
@@ -43,18 +51,27 @@ struct TlsArguments {
 }
 
 pub(crate) async fn run(shared: &Shared, arguments: HttpArguments) -> Result<(), ClientError> {
-    let patience = arguments.publish.patience();
-    let config = arguments
-        .publish
-        .config(shared, vec![Service::http(arguments.target).ended_by(arguments.tls.tls)])?;
-    publish::serve(shared, config, patience, Nothing).await
+    // A local server's certificate is not judged; a configuration file can pin it.
+    let upstream = Upstream::new(arguments.target, &UpstreamTls::AnyCertificate, HostHeader::Keep);
+    let site = Site::from(upstream).rules(arguments.guard.rules()?);
+    publish(shared, site, &arguments.tls, arguments.publish).await
 }
 
 pub(crate) async fn run_files(shared: &Shared, arguments: ServeArguments) -> Result<(), ClientError> {
-    let directory = directory(&arguments.directory)?;
-    let patience = arguments.publish.patience();
-    let site = Site::new(Backend::Files(Files::new(&directory)));
-    let config = arguments.publish.config(shared, vec![Service::site(site).ended_by(arguments.tls.tls)])?;
+    let listing = if arguments.listing { Listing::Shown } else { Listing::Hidden };
+    let files = Files::new(&directory(&arguments.directory)?).listing(listing);
+    let site = Site::new(Backend::Files(files)).rules(arguments.guard.rules()?);
+    publish(shared, site, &arguments.tls, arguments.publish).await
+}
+
+async fn publish(
+    shared: &Shared,
+    site: Site,
+    tls: &TlsArguments,
+    arguments: PublishArguments,
+) -> Result<(), ClientError> {
+    let patience = arguments.patience();
+    let config = arguments.config(shared, vec![Service::site(site).ended_by(tls.tls)])?;
     publish::serve(shared, config, patience, Nothing).await
 }
 

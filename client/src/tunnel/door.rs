@@ -65,8 +65,8 @@ impl Door {
         tls: TlsEnd,
         stop: CancellationToken,
     ) -> Self {
-        let services = services.into_iter();
-        let services = services.map(|(name, backend)| (name, ArcSwap::from_pointee(backend))).collect();
+        let settled = |(name, backend)| (name, ArcSwap::from_pointee(settle(backend, &zone)));
+        let services = services.into_iter().map(settled).collect();
         Self {
             zone,
             services,
@@ -82,7 +82,7 @@ impl Door {
     /// New visitors' connections of `service` go to another backend; present ones keep theirs.
     pub(super) fn replace(&self, service: &ServiceName, backend: ServiceBackend) {
         if let Some((_, current)) = self.services.iter().find(|(name, _)| name == service) {
-            current.store(Arc::new(backend));
+            current.store(Arc::new(settle(backend, &self.zone)));
         }
     }
 
@@ -161,6 +161,16 @@ impl Door {
             None => names.next(),
             Some(named) => names.find(|name| **name == named),
         }
+    }
+}
+
+/// A backend that sets no cookies for all names of the zone.
+fn settle(backend: ServiceBackend, zone: &Zone) -> ServiceBackend {
+    match backend {
+        ServiceBackend::Http(site) => {
+            ServiceBackend::Http(Arc::new(Site::clone(&site).in_zone(zone.apex().clone())))
+        }
+        tcp @ ServiceBackend::Tcp(_) => tcp,
     }
 }
 

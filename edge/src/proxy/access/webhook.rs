@@ -57,7 +57,7 @@ pub enum WebhookError {
 #[derive(Clone)]
 pub struct Webhook {
     provider: Provider,
-    key: hmac::Key,
+    key: Arc<hmac::Key>,
     room: Arc<Semaphore>,
 }
 
@@ -81,7 +81,7 @@ impl Webhook {
             }
             _ => secret.as_bytes().to_vec(),
         };
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+        let key = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key));
         Ok(Self { provider, key, room: Arc::new(Semaphore::new(MAX_RECEIVED)) })
     }
 
