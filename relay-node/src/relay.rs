@@ -184,6 +184,8 @@ pub struct ListenError {
 const RECHECK: Duration = Duration::from_secs(5);
 /// How often presences that no longer matter are forgotten.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How long it takes the zone's servers to stop naming a relay whose feed says that it drains, and as much again.
+const HEARD_OF: Duration = Duration::from_secs(1);
 /// How long connections get to say goodbye at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -271,8 +273,11 @@ impl Relay {
         let deadline = Instant::now() + within;
         let lines = shared.begin_draining(clock::seconds().plus(within));
         tracing::info!(sessions = lines.len(), seconds = within.as_secs(), "draining");
-        // Clients leave when they are published elsewhere; those that have nowhere to go stay until the deadline.
+        // Clients leave when they are published elsewhere; those that have nowhere to go stay until the deadline. Even
+        // if all left at once, visitors may come until the zone's servers have heard of it.
         let gone = async {
+            let heard_of = if lines.is_empty() { Duration::ZERO } else { HEARD_OF };
+            sleep(heard_of).await;
             for line in &lines {
                 line.ended().await;
             }
