@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tunnler_edge::proxy;
 use tunnler_edge::tls::{HandshakeError, Protocol, TlsEnd};
-use tunnler_edge::{Certificates, Upstream};
+use tunnler_edge::{Certificates, Site, Upstream};
 use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_protocol::term::is_ended_by_relays;
 use tunnler_protocol::{Address, HostName};
@@ -120,13 +120,17 @@ async fn speak<T: Arrival>(served: Arc<Served>, io: Metered<Replayed<Leash<T>>>)
     let ended = served.shared.term.tls.accept(io).await?;
     let seen =
         tunnler_edge::Visitor { address: served.address, host: ended.host.clone(), protocol: ended.protocol };
-    let stop = served.shared.stopping.clone();
+    let (shared, stop) = (served.shared.clone(), served.shared.stopping.clone());
     let open = move |protocol| {
         let (served, host) = (served.clone(), ended.host.clone());
         async move { served.open(host, protocol).await }
     };
-    let site = Arc::new(Upstream::over(open, ended.protocol).into());
-    Ok(proxy::serve(ended.stream, seen, site, stop).await?)
+    let mut site = Site::from(Upstream::over(open, ended.protocol));
+    // No client sets cookies for all names of the zone.
+    if let Some(directory) = shared.directory.borrow().as_deref() {
+        site = site.in_zone(directory.zone.zone.apex().clone());
+    }
+    Ok(proxy::serve(ended.stream, seen, Arc::new(site), stop).await?)
 }
 
 impl Served {
