@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use tunnler_chain::{descriptor, key};
+use tunnler_edge::acme::CertificateAuthority;
 use tunnler_protocol::network::Network;
 use tunnler_protocol::{Address, Label, SecretKey};
 
+use crate::authority;
 use crate::commands;
 use crate::config::Configuration;
 use crate::error::ClientError;
@@ -36,6 +38,9 @@ pub(crate) struct Shared {
     /// State directory [default: tunnler/NETWORK in the user's state directory]
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Certificate authority other than the network's: a file, see the publisher's guide
+    #[arg(long, global = true, value_name = "FILE")]
+    acme: Option<PathBuf>,
     /// Print JSON for machines
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -100,6 +105,13 @@ impl Shared {
 
     pub(crate) fn secret(&self) -> Result<SecretKey, ClientError> {
         Ok(key::load(self.key.as_deref())?)
+    }
+
+    pub(crate) fn authority(&self, network: &Network) -> Result<CertificateAuthority, ClientError> {
+        match &self.acme {
+            None => Ok(authority::of_network(network)),
+            Some(file) => authority::read(file, network),
+        }
     }
 
     pub(crate) fn state_path(&self, network: &Network) -> PathBuf {

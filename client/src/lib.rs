@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod authority;
 pub mod cli;
 mod commands;
 mod config;

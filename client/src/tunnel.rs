@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tunnler_chain::{Chain, ChainConfig, FollowedNames, POLL};
 use tunnler_edge::proxy::{Backend, HostHeader, Target, Upstream, UpstreamTls};
+use tunnler_edge::acme::CertificateAuthority;
 use tunnler_edge::tls::TlsEnd;
 use tunnler_edge::{Certificates, Site};
 use tunnler_protocol::agent::{self, State};
@@ -33,6 +34,7 @@ use tunnler_protocol::presence::{self as wire, ServiceKind, TlsMode};
 use tunnler_protocol::selection::Policy;
 use tunnler_protocol::{Address, HostName, Label, SecretKey, ServiceName, term};
 
+use crate::authority;
 use crate::error::ClientError;
 use crate::state::StateDir;
 use crate::status::Status;
@@ -72,6 +74,8 @@ pub struct TunnelConfig {
     pub denied: BTreeSet<Address>,
     /// Preferred region code.
     pub region: Option<String>,
+    /// Where certificates come from.
+    pub authority: CertificateAuthority,
 }
 
 /// Something local that visitors may reach.
@@ -154,10 +158,12 @@ pub struct Tunnel {
 impl TunnelConfig {
     /// Two sessions with whichever relays suit best, the account host, no services yet.
     pub fn new(network: Network, key: SecretKey, state: Arc<StateDir>) -> Self {
+        let authority = authority::of_network(&network);
         Self {
             network,
             key,
             state,
+            authority,
             labels: Vec::new(),
             services: Vec::new(),
             sessions: agent::SESSIONS,
@@ -242,6 +248,13 @@ impl Tunnel {
         let (key, state) = (config.key.clone(), config.state.clone());
         let signer = Arc::new(Signer::new(key, state, names, declared.clone(), (&zone, chain.handle())));
         let own = certificates::own_hosts(&hosts, &declared);
+        let (issuer, allowed) = (&config.authority.issuer, &directory.zone.issuers);
+        if !own.is_empty() && !allowed.contains(issuer) {
+            let allowed = allowed.join(", ");
+            return Err(ClientError::Failed(format!(
+                "the zone allows no certificates of {issuer}, only of: {allowed}; see --acme"
+            )));
+        }
         let relays = wire::MAX_ACME - usize::from(!own.is_empty());
         if !signer.relayed().is_empty() && config.sessions > relays {
             return Err(ClientError::Usage(format!(
@@ -266,7 +279,8 @@ impl Tunnel {
         });
         let followed = status.subscribe();
         let keeping = certificates::Keeping {
-            network: config.network.clone(),
+            authority: config.authority.clone(),
+            dns_port: config.network.dns_port,
             state: config.state.clone(),
             hosts: own,
             signer: signer.clone(),

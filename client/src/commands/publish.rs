@@ -53,7 +53,9 @@ impl PublishArguments {
         let labels = self.names.iter().map(|name| label(name)).collect::<Result<_, _>>()?;
         let (network, key) = (shared.network()?, shared.secret()?);
         let state = Arc::new(StateDir::open(&shared.state_path(&network))?);
+        let authority = shared.authority(&network)?;
         let mut config = TunnelConfig::new(network, key, state);
+        config.authority = authority;
         config.labels = labels;
         config.services = services;
         config.sessions = self.sessions;

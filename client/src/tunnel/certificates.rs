@@ -14,24 +14,25 @@ use tunnler_edge::propagation::{self, NotVisible};
 use tunnler_edge::store::StoreError;
 use tunnler_edge::{Certificates, Store};
 use tunnler_protocol::HostName;
-use tunnler_protocol::network::Network;
 use tunnler_protocol::presence::{Service, ServiceKind, TlsMode};
 use tunnler_protocol::term;
 
 use super::TunnelEvent;
-use super::presence::Signer;
+use super::presence::{Signer, now};
 use crate::state::StateDir;
 use crate::status::CertificateStatus;
 
 /// Where certificates lie in the state directory: `certs/HOST/{key,chain}.pem`.
 const CERTIFICATES: &str = "certs";
 const ACCOUNT: &str = "acme";
-/// Pause after the CA could not be used at all.
+/// Pause after the CA could not be used at all; twice as long each time.
 const PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(900);
 
 /// What keeping certificates needs.
 pub(super) struct Keeping {
-    pub(super) network: Network,
+    pub(super) authority: CertificateAuthority,
+    pub(super) dns_port: u16,
     pub(super) state: Arc<StateDir>,
     /// Those whose TLS ends here.
     pub(super) hosts: Vec<Hosts>,
@@ -106,9 +107,17 @@ impl Keeping {
         if self.hosts.is_empty() {
             return;
         }
+        let mut pause = PAUSE / 2;
         loop {
+            let begun = tokio::time::Instant::now();
             let Err(error) = self.keep(&overview).await;
             self.warn(&error);
+            pause = match error {
+                // The keepers wait for such things themselves; here it was said about the account.
+                AcmeError::Limited { until, .. } => until.since(now().seconds()).max(PAUSE),
+                _ if begun.elapsed() > LONGEST_PAUSE => PAUSE,
+                _ => (pause * 2).min(LONGEST_PAUSE),
+            };
             if matches!(error, AcmeError::AccountGone) {
                 let forgotten = self.state.store().inner(ACCOUNT).map_err(AcmeError::from);
                 if let Err(error) = forgotten.and_then(|store| Account::forget(&store)) {
@@ -116,7 +125,7 @@ impl Keeping {
                 }
             }
             // Also then: a CA that forgets every account at once would otherwise be asked for new ones without end.
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -124,12 +133,7 @@ impl Keeping {
         &self,
         overview: &watch::Sender<Vec<CertificateStatus>>,
     ) -> Result<std::convert::Infallible, AcmeError> {
-        let acme = &self.network.acme;
-        let authority = CertificateAuthority {
-            root: acme.root.clone().map(Into::into),
-            ..CertificateAuthority::new(acme.directory.clone(), acme.issuer.clone())
-        };
-        let account = Account::open(&self.state.store().inner(ACCOUNT)?, &authority).await?;
+        let account = Account::open(&self.state.store().inner(ACCOUNT)?, &self.authority).await?;
         self.signer.allow_account(account.identity().clone());
         let keepers = self.hosts.iter().map(|hosts| async {
             let host = &hosts.host;
@@ -142,7 +146,7 @@ impl Keeping {
                 dns: ThroughPresence {
                     signer: self.signer.clone(),
                     chain: self.chain.clone(),
-                    dns_port: self.network.dns_port,
+                    dns_port: self.dns_port,
                 },
                 certificates: self.certificates.clone(),
                 state,
