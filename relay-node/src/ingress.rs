@@ -121,20 +121,22 @@ pub async fn pass<T: Arrival>(
             tracing::debug!(%host, service = %service.name, "a visitor asked for a service that is not HTTPS");
             return visitor.refuse(Alert::HandshakeFailure).await;
         }
-        if is_ended_by_relays(service) && !shared.term.has_certificate(&host) {
-            tracing::info!(%host, "a visitor is refused: there is no certificate yet");
-            return visitor.refuse(Alert::InternalError).await;
-        }
         shared.served.note(&picked.presence, clock::seconds());
     }
     let Ok(share) = shared.admit(&wanted, visitor.origin()) else {
         return visitor.refuse(Alert::InternalError).await;
     };
-    if picked.as_ref().is_ok_and(|picked| is_ended_by_relays(&picked.service)) {
-        let _counted = Counted::new();
-        return term::serve(shared, visitor, raw, wanted, share).await;
-    }
     let stream = match picked {
+        Ok(picked) if is_ended_by_relays(&picked.service) => {
+            if shared.term.has_certificate(&host) {
+                let _counted = Counted::new();
+                return term::serve(shared, visitor, raw, wanted, share).await;
+            }
+            // DNS names a relay as soon as the client is attached; until the certificate is there others help out.
+            tracing::debug!(%host, "no certificate yet");
+            metrics::counter!("tunnler_uncertified_visitors_total").increment(1);
+            forward::hand_over(shared, &visitor, &wanted, host).await.ok_or(Alert::InternalError)
+        }
         Ok(picked) => {
             let header = visitor.header(host, picked.service);
             picked.connection.0.open(&header).await.map_err(|error| match error {

@@ -1,7 +1,8 @@
 //! The relay: a public host through which clients' services are reached, and which cannot read what it passes on.
 //!
-//! [`Relay`] is the whole of it; the binary adds the command line, the chain and the CA. It never ends TLS for a name,
-//! never dials anything on behalf of a visitor but a stream in a session, and keeps no state that matters.
+//! [`Relay`] is the whole of it; the binary adds the command line, the chain and the CA. It ends TLS for a name only
+//! where its client asks for that, never dials anything on behalf of a visitor but a stream in a session, and keeps no
+//! state that matters.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

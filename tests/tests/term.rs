@@ -96,6 +96,7 @@ async fn relays_end_tls_with_certificates_of_their_own_and_for_nothing_else() ->
     a_killed_relay_costs_no_visit(&mut it).await?;
     a_hostile_relay_gets_nothing_signed(&mut it).await?;
     certificates_outlive_the_ca(&mut it).await?;
+    a_relay_without_a_certificate_hands_its_visitors_on(&mut it).await?;
     drop(it);
     scratch.done();
     Ok(())
@@ -274,6 +275,21 @@ async fn certificates_outlive_the_ca(it: &mut Scene) -> Result<()> {
     restarted?;
     World::wait_for("the old certificate", Duration::from_secs(40), || async {
         it.leaf(1).await.is_ok_and(|leaf| leaf == old)
+    })
+    .await?;
+    Ok(())
+}
+
+/// The CA is gone, and with it every way to a new certificate; but DNS names the relay, for the client is there.
+async fn a_relay_without_a_certificate_hands_its_visitors_on(it: &mut Scene) -> Result<()> {
+    std::fs::remove_dir_all(it.world.dir().join("relay1/term").join(HOST))?;
+    let mut relay = it.world.relays.remove(0);
+    let restarted = relay.restart(&it.world, "relay1").await;
+    it.world.relays.insert(0, relay);
+    restarted?;
+    let other = it.leaf(1).await?;
+    World::wait_for("the other relay's certificate", Duration::from_secs(90), || async {
+        it.leaf(0).await.is_ok_and(|leaf| leaf == other)
     })
     .await?;
     Ok(())
