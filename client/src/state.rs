@@ -10,6 +10,7 @@ use tunnler_edge::Store;
 use tunnler_edge::store::StoreError;
 use tunnler_protocol::UnixMillis;
 use tunnler_protocol::instance::InstanceId;
+use tunnler_protocol::presence::MAX_AHEAD;
 
 const LOCK: &str = "lock";
 const INSTANCE: &str = "instance";
@@ -105,8 +106,12 @@ impl StateDir {
         Ok(next)
     }
 
-    /// Raises the floor of [`StateDir::next_sequence`]: others know a presence with this number.
-    pub fn raise_sequence(&self, known: UnixMillis) {
+    /// Raises the floor of [`StateDir::next_sequence`]: a relay says that it knows a presence with this number. One so
+    /// far ahead of the clock that nobody would take it is not believed: it would silence this client for good.
+    pub fn raise_sequence(&self, known: UnixMillis, now: UnixMillis) {
+        if known > now.plus(MAX_AHEAD) {
+            return;
+        }
         let mut identity = self.identity();
         identity.sequence = identity.sequence.max(known);
     }
@@ -155,7 +160,10 @@ mod tests {
         let instance = state.instance();
         assert_eq!(state.next_sequence(UnixMillis(1000)).unwrap(), UnixMillis(1000));
         assert_eq!(state.next_sequence(UnixMillis(1000)).unwrap(), UnixMillis(1001));
-        state.raise_sequence(UnixMillis(5000));
+        state.raise_sequence(UnixMillis(5000), UnixMillis(1000));
+        for lie in [UnixMillis(70_000), UnixMillis(u64::MAX)] {
+            state.raise_sequence(lie, UnixMillis(1000));
+        }
         assert_eq!(state.next_sequence(UnixMillis(10)).unwrap(), UnixMillis(5001));
         drop(state);
         assert!(!StateDir::is_held(&path));

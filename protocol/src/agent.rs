@@ -39,6 +39,9 @@ const USELESS_REST: Duration = Duration::from_secs(1800);
 const SETTLED: Duration = Duration::from_secs(10);
 /// A session that lasted so long clears the relay of earlier failures.
 const STEADY: Duration = Duration::from_secs(60);
+/// So many times within this time a relay may say that it knows a newer presence.
+const STALE_TIMES: u32 = 4;
+const STALE_WITHIN: Duration = Duration::from_secs(60);
 /// A session must give a sign of life within this time after the network changed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// How long a session that is left may finish its streams.
@@ -73,6 +76,8 @@ enum Phase {
         since: Instant,
         next_visit: Instant,
         swallowed: u32,
+        /// How often it knew better lately, and since when that is counted.
+        stale: (u32, Instant),
     },
     /// Serves until another one can take over, or at the latest until then.
     Retiring {
@@ -113,7 +118,7 @@ impl Agent {
             Event::DialFailed(relay, failure) => self.dial_failed(now, relay, failure),
             Event::Lost(relay, loss) => self.lost(now, relay, loss),
             Event::Draining(relay, deadline) => self.retire(relay, deadline),
-            Event::Stale(_) => self.published = None,
+            Event::Stale(relay) => self.stale(now, relay),
             Event::Unsuitable(relay) => self.leave(now, relay),
             Event::Visited(relay, visit) => self.visited(now, relay, visit),
             Event::NetworkChanged => {
@@ -247,7 +252,12 @@ impl Agent {
             return;
         };
         if matches!(slot.phase, Phase::Dialling) {
-            slot.phase = Phase::Serving { since: now, next_visit: now + FIRST_SELF_VISIT, swallowed: 0 };
+            slot.phase = Phase::Serving {
+                since: now,
+                next_visit: now + FIRST_SELF_VISIT,
+                swallowed: 0,
+                stale: (0, now),
+            };
             self.was_connected = true;
         }
     }
@@ -294,6 +304,21 @@ impl Agent {
         if lasted >= SETTLED && self.serving().is_empty() {
             let proven = self.experience.values_mut().filter(|learnt| learnt.proven);
             proven.for_each(|learnt| learnt.trouble.forgive());
+        }
+    }
+
+    /// The relay says that it knows a newer presence. True once, after another copy of the state was in use; one that
+    /// says so again and again only wants to keep us busy.
+    fn stale(&mut self, now: Instant, relay: Address) {
+        let Some(Slot { phase: Phase::Serving { stale, .. }, .. }) = self.slots.get_mut(&relay) else {
+            return;
+        };
+        let (times, first) = *stale;
+        *stale = if now < first + STALE_WITHIN { (times + 1, first) } else { (1, now) };
+        if stale.0 > STALE_TIMES {
+            self.leave(now, relay);
+        } else {
+            self.published = None;
         }
     }
 

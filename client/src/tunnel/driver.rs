@@ -227,7 +227,7 @@ impl Driver {
             Report::PresenceOk(relay, seq) => tracing::debug!(%relay, seq = seq.0, "presence taken over"),
             Report::Stale(relay, seq) => {
                 tracing::info!(%relay, seq = seq.0, "the relay knows a newer presence");
-                self.state.raise_sequence(seq);
+                self.state.raise_sequence(seq, presence::now());
                 self.agent.handle(now, Event::Stale(relay));
             }
             Report::AcmeValue(relay, request) => {
