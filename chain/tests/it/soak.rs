@@ -69,18 +69,20 @@ async fn a_large_zone_is_read_and_followed() {
         assert!(chain.handle().status().ledger.is_some(), "its age is known");
         chain.shutdown().await;
     }
-    // What it takes by itself: the machine may be busy with something else now and then.
-    let restarted = restarts.into_iter().min().expect("some");
+    let first = restarts[0];
+    restarts.sort();
+    let median = restarts[RESTARTS / 2];
     println!(
         "{{\"ready_ms\":{},\"calls\":{calls},\"bytes_per_record\":{},\"slowest_change_ms\":{},\
-         \"restarted_ms\":{},\"kept_bytes\":{size}}}",
+         \"first_restart_ms\":{},\"median_restart_ms\":{},\"kept_bytes\":{size}}}",
         ready.as_millis(),
         memory / (names + relays),
         slowest.as_millis(),
-        restarted.as_millis(),
+        first.as_millis(),
+        median.as_millis(),
     );
     assert!(slowest <= POLL + Duration::from_secs(1), "{slowest:?}");
-    assert!(restarted < Duration::from_millis(100), "{restarted:?}");
+    assert!(first < Duration::from_millis(100), "{first:?}");
 }
 
 fn number(name: &str, default: usize) -> usize {
