@@ -118,6 +118,22 @@ async fn every_kind_of_visitor_is_served_by_the_client() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn every_kind_of_visitor_is_served_where_relays_end_tls() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let it = Stage::set(scratch.path(), "tls = \"term\"").await?;
+    curl_moves_big_files_through_little_memory(&it).await?;
+    it.python("websockets").await?;
+    it.python("grpc").await?;
+    let events = it.python("events").await?;
+    ensure!(events["first_event_ms"].as_f64().is_some_and(|ms| ms < 500.0), "{events}");
+    load_generators_see_no_failure(&it).await?;
+    a_browser_reads_talks_and_listens(&it).await?;
+    drop(it);
+    scratch.done();
+    Ok(())
+}
+
 async fn curl_moves_big_files_through_little_memory(it: &Stage) -> Result<()> {
     let big = it.world.dir().join("www/big");
     std::fs::File::create(&big)?.set_len(BIG)?;
