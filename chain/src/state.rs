@@ -25,7 +25,7 @@ use crate::error::ChainError;
 use crate::reader::{Complete, Kept};
 
 const FILE: &str = "chain.projection";
-const MAGIC: &[u8; 27] = b"tunnler chain projection 2\n";
+const MAGIC: &[u8; 27] = b"tunnler chain projection 3\n";
 /// More than any part of a projection: a million names of 4 KiB would not be ones of ours.
 const MAX_LEN: u64 = 4 << 30;
 /// More than any header.

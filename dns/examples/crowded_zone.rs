@@ -21,6 +21,7 @@ use tunnler_dns::serve::limit::Rate;
 use tunnler_dns::serve::{Bound, Responder};
 use tunnler_dns::snapshot::Terms;
 use tunnler_dns::state::{Event, State};
+use tunnler_dns::zone::Gate;
 use tunnler_protocol::SecretKey;
 use tunnler_protocol::directory::{
     AccountHosts, AddressPolicy, Directory, Heartbeat, NameRecord, Relay, RelayStatus, ZoneConfig, ZoneServer,
@@ -69,6 +70,7 @@ fn directory(names: u32, servers: &[SocketAddr]) -> Directory {
             target: Some(target),
             relays: Vec::new(),
             domains: Vec::new(),
+            registered_at: now,
             expires_at: now.plus(Duration::from_secs(86_400)),
             grace: Duration::from_secs(86_400),
             suspended: false,
@@ -140,6 +142,7 @@ async fn main() -> anyhow::Result<()> {
         policy: AddressPolicy::GlobalOnly,
         ingress_port: 443,
         staleness: Duration::from_secs(7 * 86_400),
+        gate: Gate::Open,
     };
     let mut state = State::new(terms, [], clock::now());
     let before = resident();

@@ -15,7 +15,7 @@ pub use explain::{Explanation, explain};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::HINFO;
 use hickory_proto::rr::{RData, Record, RecordType};
-use tunnler_protocol::time::UnixMillis;
+use tunnler_protocol::time::{UnixMillis, UnixSeconds};
 
 use crate::dnssec::denial::Denial;
 use crate::snapshot::{Footing, Snapshot};
@@ -175,6 +175,12 @@ impl Lookup<'_> {
     fn knows_who_is_live(&self) -> bool {
         self.snapshot.footing != Footing::Unsynced
             && self.snapshot.age(self.moment.now).is_some_and(|age| age <= self.snapshot.terms.staleness)
+    }
+
+    /// Ledger time as far as it is known.
+    fn chain_time(&self) -> UnixSeconds {
+        let time = self.snapshot.chain_time(self.moment.now);
+        time.unwrap_or(self.zone.directory.ledger.closed_at)
     }
 
     /// Records of the queried name, or nothing.

@@ -78,6 +78,9 @@ struct RunArguments {
     /// Serve names from chain state at most this many hours old
     #[arg(long, value_name = "HOURS")]
     staleness: Option<u64>,
+    /// Let at most this many names a week have their first certificates; 0 for all. The same on every server.
+    #[arg(long, value_name = "N")]
+    new_names: Option<u32>,
     /// Directory with the zone's keys (`tunnler-dns keys`); without it the zone is not signed
     #[arg(long, value_name = "DIR")]
     zone_keys: Option<PathBuf>,

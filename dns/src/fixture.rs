@@ -17,7 +17,7 @@ use tunnler_protocol::time::{LedgerTime, UnixMillis, UnixSeconds};
 
 use crate::dnssec::keys::ZoneKeys;
 use crate::snapshot::{Changes, Client, Footing, Snapshot, Terms};
-use crate::zone::ZoneView;
+use crate::zone::{Gate, ZoneView};
 
 pub const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 pub const ZONE: &str = "tunnel.example";
@@ -26,6 +26,7 @@ pub const TERMS: Terms = Terms {
     policy: AddressPolicy::GlobalOnly,
     ingress_port: 443,
     staleness: Duration::from_secs(7 * 86_400),
+    gate: Gate::Open,
 };
 
 /// Keys 1–99 are relays', 101… clients'.
@@ -63,6 +64,7 @@ pub fn name(label: &str, target: u8) -> NameRecord {
         relays: Vec::new(),
         domains: Vec::new(),
         grace: Duration::from_secs(30 * 86_400),
+        registered_at: NOW.seconds(),
         expires_at: NOW.seconds().plus(Duration::from_secs(86_400)),
         suspended: false,
         serial: 1,
@@ -163,6 +165,6 @@ pub fn showcase(now: UnixMillis, keys: ZoneKeys) -> Snapshot {
         keys: Some(Arc::new(keys)),
         ..Changes::default()
     };
-    let zone = Arc::new(ZoneView::new(Arc::new(directory)));
+    let zone = Arc::new(ZoneView::new(Arc::new(directory), Gate::Open));
     Snapshot::empty(TERMS).with(Some(zone), Footing::Synced, changes)
 }

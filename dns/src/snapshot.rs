@@ -14,7 +14,7 @@ use tunnler_protocol::presence::{Claims, Presence};
 use tunnler_protocol::time::{UnixMillis, UnixSeconds};
 
 use crate::dnssec::keys::ZoneKeys;
-use crate::zone::ZoneView;
+use crate::zone::{Gate, ZoneView};
 
 const SHARDS: usize = 256;
 /// Ledger time runs on by itself at most this long; a chain that is silent for longer stops the clock of heartbeats
@@ -30,6 +30,8 @@ pub struct Terms {
     pub ingress_port: u16,
     /// Names are answered from a directory at most this old.
     pub staleness: Duration,
+    /// How many names may get their first certificates in a week.
+    pub gate: Gate,
 }
 
 /// Whether what is known is enough to say that something is not there.

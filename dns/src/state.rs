@@ -209,7 +209,7 @@ impl State {
         }
         self.zone = Some(Arc::new(match &self.zone {
             Some(zone) => zone.after(directory),
-            None => ZoneView::new(directory),
+            None => ZoneView::new(directory, self.published.terms.gate),
         }));
     }
 

@@ -1,6 +1,10 @@
 //! The directory with the indexes answers need: who is vouched for by a paid name, where the zone's servers are, and
 //! what a query name means. Built anew from each directory; decides nothing about liveness.
 
+mod gate;
+
+pub use gate::Gate;
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +22,10 @@ pub struct ZoneView {
     pub directory: Arc<Directory>,
     /// The zone as a DNS name.
     pub origin: Name,
+    gate: Gate,
     vouched: Arc<Vouched>,
+    /// From when on names may have certificates, if the gate makes them wait.
+    waiting: Arc<HashMap<Label, UnixSeconds>>,
     servers: HashMap<HostName, Vec<IpAddr>>,
     /// Names that exist only because a zone server's host lies below them.
     non_terminals: HashSet<HostName>,
@@ -79,9 +86,10 @@ pub enum Holder {
 
 impl ZoneView {
     /// Indexes `directory`.
-    pub fn new(directory: Arc<Directory>) -> Self {
-        let vouched = Vouched::default().after(&directory);
-        Self::index(directory, Arc::new(vouched))
+    pub fn new(directory: Arc<Directory>, gate: Gate) -> Self {
+        let vouched = Arc::new(Vouched::default().after(&directory));
+        let waiting = Arc::new(gate.waiting(&directory));
+        Self::index(directory, gate, vouched, waiting)
     }
 
     /// Indexes the directory that follows this one.
@@ -89,11 +97,20 @@ impl ZoneView {
         let (old, new) = (&self.directory.names, &directory.names);
         let same = |(label, record)| old.get(label).is_some_and(|old| Arc::ptr_eq(old, record));
         let unchanged = old.len() == new.len() && new.iter().all(same);
-        let vouched = if unchanged { self.vouched.clone() } else { Arc::new(self.vouched.after(&directory)) };
-        Self::index(directory, vouched)
+        let (vouched, waiting) = if unchanged {
+            (self.vouched.clone(), self.waiting.clone())
+        } else {
+            (Arc::new(self.vouched.after(&directory)), Arc::new(self.gate.waiting(&directory)))
+        };
+        Self::index(directory, self.gate, vouched, waiting)
     }
 
-    fn index(directory: Arc<Directory>, vouched: Arc<Vouched>) -> Self {
+    fn index(
+        directory: Arc<Directory>,
+        gate: Gate,
+        vouched: Arc<Vouched>,
+        waiting: Arc<HashMap<Label, UnixSeconds>>,
+    ) -> Self {
         let zone = &directory.zone.zone;
         let mut servers = HashMap::new();
         let mut non_terminals = HashSet::new();
@@ -107,12 +124,26 @@ impl ZoneView {
             }
         }
         let origin = Name::from_ascii(format!("{zone}.")).expect("a zone is a host name");
-        Self { origin, vouched, servers, non_terminals, directory }
+        Self { origin, gate, vouched, waiting, servers, non_terminals, directory }
     }
 
     /// Whether some live name is owned by `key` or points to it: the chain vouches for whatever it publishes.
     pub fn vouches_for(&self, key: &Address, now: UnixSeconds) -> bool {
         self.vouched.until.get(key).is_some_and(|until| now < *until)
+    }
+
+    /// From when on `label` may have certificates; `None` if it never has to wait.
+    pub fn waits_until(&self, label: &Label) -> Option<UnixSeconds> {
+        self.waiting.get(label).copied()
+    }
+
+    /// Whether certificates may be had for a host of `holder` at `now`. Behind a gate, not for accounts: nothing on chain
+    /// says when they came.
+    pub fn admits(&self, holder: &Holder, now: UnixSeconds) -> bool {
+        match holder {
+            Holder::Name(label) => self.waits_until(label).is_none_or(|admitted| admitted <= now),
+            Holder::Account(_) => self.gate == Gate::Open,
+        }
     }
 
     /// Whether the zone's policy answers `ADDRESS.ZONE`.

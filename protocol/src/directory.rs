@@ -113,6 +113,8 @@ pub struct NameRecord {
     pub relays: Vec<Address>,
     /// Custom domains its owner claims for it; the proof is in those domains' DNS.
     pub domains: Vec<HostName>,
+    /// When it was registered.
+    pub registered_at: UnixSeconds,
     /// When it expires; grace follows.
     pub expires_at: UnixSeconds,
     /// How long after expiry only its owner can have it.

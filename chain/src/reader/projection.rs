@@ -259,6 +259,7 @@ impl Projection {
             target,
             relays,
             domains: Vec::new(),
+            registered_at: UnixSeconds(entry.registered_at),
             expires_at: UnixSeconds(entry.expires_at),
             grace: Duration::from_secs(entry.grace),
             suspended: entry.suspended.is_some(),

@@ -101,6 +101,7 @@ fn put_name(name: &NameRecord, out: &mut Vec<u8>) {
     name.relays.iter().for_each(|relay| out.extend(relay.as_bytes()));
     put_count(name.domains.len(), out);
     name.domains.iter().for_each(|domain| put_text(domain.as_str(), out));
+    out.extend(name.registered_at.0.to_be_bytes());
     out.extend(name.expires_at.0.to_be_bytes());
     out.extend(name.grace.as_secs().to_be_bytes());
     out.push(u8::from(name.suspended));
@@ -114,6 +115,7 @@ fn name(bytes: &mut Cursor) -> io::Result<NameRecord> {
         target: bytes.maybe(address)?,
         relays: bytes.list(LEAST, address)?,
         domains: bytes.list(4, |bytes| bytes.text()?.parse().map_err(invalid))?,
+        registered_at: UnixSeconds(bytes.long()?),
         expires_at: UnixSeconds(bytes.long()?),
         grace: Duration::from_secs(bytes.long()?),
         suspended: bytes.byte()? != 0,

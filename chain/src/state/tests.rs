@@ -88,6 +88,7 @@ fn directory() -> Directory {
         target: Some(key(5)),
         relays: vec![key(1), key(3)],
         domains: vec!["www.example.org".parse().unwrap()],
+        registered_at: UnixSeconds(6),
         expires_at: UnixSeconds(u64::MAX),
         grace: Duration::from_secs(86_400),
         suspended: true,

@@ -37,7 +37,7 @@ pub(super) struct Subject<'a> {
 /// Finds out whose host this is and what is known; `Err` is already the answer to every type.
 pub(super) fn subject<'a>(lookup: &Lookup<'a>, host: &'a ClientHost) -> Result<Subject<'a>, Found> {
     let (snapshot, directory) = (lookup.snapshot, &lookup.zone.directory);
-    let now = snapshot.chain_time(lookup.moment.now).unwrap_or(directory.ledger.closed_at);
+    let now = lookup.chain_time();
     let (client, record) = holder(lookup, &host.holder, now)?;
     let known = snapshot.client(&client).map(|client| Sessions { snapshot, client });
     let remembered = |claims: &Claims| lookup.moment.now < claims.exp.millis().plus(REMEMBERED);
@@ -125,6 +125,8 @@ pub(super) fn find(lookup: &Lookup<'_>, host: &ClientHost, wanted: RecordType) -
             Answer::NoData => Found::Nothing,
             Answer::ServFail => Found::Unknown,
         },
+        // Without records of its own the search climbs to the zone's denial.
+        RecordType::CAA if !lookup.zone.admits(&host.holder, lookup.chain_time()) => Found::Nothing,
         RecordType::CAA => match subject.speaking(lookup) {
             Speaking::Claims(claims) => {
                 let accounts = accounts(lookup, &subject, &claims);

@@ -12,7 +12,7 @@ use tunnler_protocol::time::{UnixMillis, UnixSeconds};
 use super::client::{self, Subject};
 use super::{Found, Lookup, Moment, ttl};
 use crate::snapshot::{Footing, Snapshot};
-use crate::zone::{ClientHost, Node};
+use crate::zone::{ClientHost, Holder, Node};
 
 /// What is known about a name, and what follows.
 #[derive(Debug, Serialize)]
@@ -29,6 +29,8 @@ pub struct Explanation {
     pub client: Option<Address>,
     /// When the name expires.
     pub expires_at: Option<UnixSeconds>,
+    /// From when on it may have certificates, if the zone admits so many new names a week and this one waits.
+    pub waits_until: Option<UnixSeconds>,
     /// What the client said, newest first.
     pub presences: Vec<Said>,
     /// Relays the client lists, preferred first.
@@ -72,6 +74,7 @@ pub fn explain(name: &Name, snapshot: &Snapshot, now: UnixMillis) -> Option<Expl
         synced: snapshot.footing == Footing::Synced,
         client: None,
         expires_at: None,
+        waits_until: None,
         presences: Vec::new(),
         relays: Vec::new(),
     };
@@ -91,6 +94,9 @@ pub fn explain(name: &Name, snapshot: &Snapshot, now: UnixMillis) -> Option<Expl
     if !lookup.knows_who_is_live() {
         explanation.verdict = "SERVFAIL: not synced yet, or the chain's last word is too old".into();
         return Some(explanation);
+    }
+    if let Holder::Name(label) = &host.holder {
+        explanation.waits_until = zone.waits_until(label).filter(|admitted| *admitted > lookup.chain_time());
     }
     match client::subject(&lookup, host) {
         Ok(subject) => describe(&mut explanation, &subject, &lookup),

@@ -11,8 +11,7 @@ use super::{Found, Lookup, apex, ttl};
 pub(super) fn find(lookup: &Lookup<'_>, relay: &Address, wanted: RecordType) -> Found {
     let directory = &lookup.zone.directory;
     let Some(relay) = directory.relays.get(relay) else { return Found::NoSuchName };
-    let now = lookup.snapshot.chain_time(lookup.moment.now).unwrap_or(directory.ledger.closed_at);
-    if !relay.is_active(now, directory.heartbeat_ttl) {
+    if !relay.is_active(lookup.chain_time(), directory.heartbeat_ttl) {
         return Found::Nothing;
     }
     match wanted {

@@ -13,6 +13,7 @@ use tunnler_protocol::presence::{Claims, Service, ServiceKind, TlsMode};
 use super::*;
 use crate::fixture::{NOW, TERMS, address, claims, directory, name, relay, signed};
 use crate::snapshot::{Changes, Client};
+use crate::zone::Gate;
 
 /// A snapshot under construction.
 struct World {
@@ -20,6 +21,7 @@ struct World {
     clients: HashMap<u8, Vec<Claims>>,
     sessions: Vec<(u8, u8, Session)>,
     hearings: HashMap<u8, Hearing>,
+    gate: Gate,
     footing: Footing,
     now: UnixMillis,
 }
@@ -32,6 +34,7 @@ fn world() -> World {
         clients: [(101, vec![claims(101, &["mynode"], &[1, 2])])].into(),
         sessions: vec![(1, 101, Session::Attached), (2, 101, Session::Attached)],
         hearings: (1..=6).map(|n| (n, Hearing::Complete)).collect(),
+        gate: Gate::Open,
         footing: Footing::Synced,
         now: NOW,
     }
@@ -65,7 +68,7 @@ impl World {
                 sessions.map(|(relay, _, session)| (address(*relay), claims[0].ins, *session)).collect();
             changes.clients.insert(address(*n), Some(Client { presences, sessions }));
         }
-        let zone = Arc::new(ZoneView::new(Arc::new(self.directory.clone())));
+        let zone = Arc::new(ZoneView::new(Arc::new(self.directory.clone()), self.gate));
         Snapshot::empty(TERMS).with(Some(zone), self.footing, changes)
     }
 
@@ -306,6 +309,29 @@ fn tcp_services_have_one_port() {
     assert_eq!(world.says("_db._tcp.mynode", SRV), "NXDomain", "no port yet");
     assert_eq!(world.says("ssh.mynode", HTTPS), "NODATA");
     assert_eq!(world.says("ssh.mynode", A), "9.9.1.1 | 9.9.2.1");
+}
+
+#[test]
+fn behind_a_gate_a_name_waits_for_its_certificates_only() {
+    let acme = |claims: &mut Claims| claims.acme = vec![account("letsencrypt.org", 1)];
+    let gated = |serial: u64| {
+        let one = std::num::NonZeroU32::new(1).unwrap();
+        let world = world().claims(acme).record("mynode", |record| record.serial = serial);
+        world.record("offline", |record| record.serial = 5).with(|world| world.gate = Gate::PerWeek(one))
+    };
+    let (first, second) = (gated(4), gated(6));
+    assert!(first.says("mynode", CAA).contains("acct/1"));
+    assert_eq!(second.says("mynode", CAA), "NODATA", "climbs to the apex, which denies");
+    assert_eq!(second.says("mynode", A), first.says("mynode", A));
+    let explanation = |world: &World| {
+        let name = Name::from_ascii("mynode.tunnel.example.").unwrap();
+        explain(&name, &world.snapshot(), NOW).unwrap().waits_until
+    };
+    let week = NOW.seconds().plus(Duration::from_secs(7 * 86_400));
+    assert_eq!((explanation(&first), explanation(&second)), (None, Some(week)));
+    let account = address(101).label().to_string();
+    assert!(world().claims(acme).says(&account, CAA).contains("acct/1"));
+    assert_eq!(first.says(&account, CAA), "NODATA", "accounts have no place in the order");
 }
 
 #[test]

@@ -63,6 +63,11 @@ fn in_words(explanation: &Value) -> String {
     if !explanation["client"].is_null() {
         lines.push(format!("  served by key {}", word(&explanation["client"])));
     }
+    if let Some(at) = explanation["waits_until"].as_u64() {
+        lines.push(format!(
+            "  the zone admits so many new names a week; this one may have certificates from {at} s"
+        ));
+    }
     for said in all("presences") {
         let over = if said["expired"] == true { "expired" } else { "ends" };
         lines.push(format!(

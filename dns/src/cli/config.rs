@@ -1,6 +1,7 @@
 //! From flags and file to a [`Config`]: every mistake is named with what to do about it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::probe::Probing;
 use crate::serve::limit::Rate;
 use crate::serve::tls::CertificateFiles;
 use crate::snapshot::Terms;
+use crate::zone::Gate;
 
 /// Where operators look unless told otherwise.
 pub const DEFAULT_ADMIN: &str = "127.0.0.1:9153";
@@ -71,6 +73,7 @@ struct RawConfig {
     http: Option<SocketAddr>,
     rate: Option<u32>,
     staleness: Option<u64>,
+    new_names: Option<u32>,
     zone_keys: Option<PathBuf>,
     dot: Option<SocketAddr>,
     doh: Option<SocketAddr>,
@@ -112,6 +115,10 @@ pub(super) fn resolve(arguments: RunArguments) -> Result<Run, ConfigError> {
         policy: network.address_policy(),
         ingress_port: network.ingress_port,
         staleness: Duration::from_secs(hours.saturating_mul(3600)),
+        gate: match NonZeroU32::new(arguments.new_names.or(raw.new_names).unwrap_or(0)) {
+            None => Gate::Open,
+            Some(most) => Gate::PerWeek(most),
+        },
     };
     let chain = arguments.tls_chain.or(raw.tls_chain);
     let key_file = arguments.tls_key.or(raw.tls_key);

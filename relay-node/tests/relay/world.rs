@@ -44,6 +44,7 @@ pub fn named(label: &str, target: &SecretKey) -> NameRecord {
         target: Some(target.address()),
         relays: vec![],
         domains: vec![],
+        registered_at: UnixSeconds(0),
         expires_at: UnixSeconds(u64::MAX),
         grace: Duration::ZERO,
         suspended: false,

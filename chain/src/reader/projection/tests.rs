@@ -83,6 +83,7 @@ impl Fixture {
             ("owner", address_value(&address(1))),
             ("target", optional(Some(address_value(&address(3))))),
             ("relays", vector([])),
+            ("registered_at", ScVal::U64(3)),
             ("expires_at", ScVal::U64(5000)),
             ("grace", ScVal::U64(10)),
             ("serial", ScVal::U64(4)),

@@ -414,6 +414,7 @@ fn name_value(slot: usize, expires_at: u64, domains: u32) -> ScVal {
         ("owner", address_value(&SecretKey::from_seed(&[1; 32]).address())),
         ("target", optional(None)),
         ("relays", vector([])),
+        ("registered_at", ScVal::U64(1)),
         ("expires_at", ScVal::U64(expires_at)),
         ("grace", ScVal::U64(10)),
         ("serial", ScVal::U64(1)),

@@ -11,7 +11,7 @@ use super::*;
 use crate::dnssec::Fresh;
 use crate::serve::responder::Outcome;
 use crate::snapshot::{Changes, Client, Footing, Snapshot};
-use crate::zone::ZoneView;
+use crate::zone::{Gate, ZoneView};
 
 const CA: &str = "letsencrypt.org";
 
@@ -155,7 +155,7 @@ fn responder() -> Responder {
         hearings: Some([1, 2].map(|n| (fixture::address(n), Hearing::Complete)).into()),
         ..Changes::default()
     };
-    let zone = Arc::new(ZoneView::new(Arc::new(directory)));
+    let zone = Arc::new(ZoneView::new(Arc::new(directory), Gate::Open));
     let snapshot = Snapshot::empty(fixture::TERMS).with(Some(zone), Footing::Synced, changes);
     Responder::new(Arc::new(ArcSwap::from_pointee(snapshot)), Rate::Unlimited)
 }

@@ -1,4 +1,4 @@
-//! The feed of a relay, and nothing else of it: TLS 1.3, `hello`, snapshot, changes, heartbeats.
+//! The feed of a relay, and nothing else of it: TLS 1.3, `hello`, snapshot, changes, heartbeats; or a flood.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -36,7 +36,12 @@ struct Held {
     changes: broadcast::Sender<Message>,
     silent: watch::Sender<bool>,
     subscriber: watch::Sender<Option<Address>>,
+    /// Says what comes next, without end, as soon as the second half opens the gates.
+    flood: Option<(Flood, watch::Sender<bool>)>,
 }
+
+/// The message of a number.
+pub type Flood = fn(u64) -> Message;
 
 /// A relay that ends with this value.
 #[derive(Debug)]
@@ -56,20 +61,32 @@ impl Drop for FeedRelay {
 impl FeedRelay {
     /// Relay `number` with its own key at 127.0.NUMBER.1.
     pub async fn start(number: u8) -> Self {
-        Self::listen(number, key(number), 0).await
+        Self::listen(number, key(number), 0, None).await
+    }
+
+    /// A hostile one, which says whatever `flood` says as fast as it is read.
+    pub async fn start_flooding(number: u8, flood: Flood) -> Self {
+        Self::listen(number, key(number), 0, Some(flood)).await
+    }
+
+    /// Lets a flood go.
+    pub fn open_the_gates(&self) {
+        if let Some((_, open)) = &self.held.flood {
+            open.send_replace(true);
+        }
     }
 
     /// The same again at the port it had.
     pub async fn start_at(number: u8, port: u16) -> Self {
-        Self::listen(number, key(number), port).await
+        Self::listen(number, key(number), port, None).await
     }
 
     /// Somebody with another key who claims to be relay `number`.
     pub async fn start_as(number: u8, key: SecretKey) -> Self {
-        Self::listen(number, key, 0).await
+        Self::listen(number, key, 0, None).await
     }
 
-    async fn listen(number: u8, key: SecretKey, port: u16) -> Self {
+    async fn listen(number: u8, key: SecretKey, port: u16, flood: Option<Flood>) -> Self {
         // A network of its own per relay, as the server mixes networks.
         let ip = Ipv4Addr::new(127, 0, number, 1);
         let listener = TcpListener::bind((IpAddr::V4(ip), port)).await.unwrap();
@@ -82,6 +99,7 @@ impl FeedRelay {
             changes: broadcast::channel(64).0,
             silent: watch::channel(false).0,
             subscriber: watch::channel(None).0,
+            flood: flood.map(|flood| (flood, watch::channel(false).0)),
         });
         let task = tokio::spawn(accept(listener, held.clone()));
         Self { held, ip, port, task }
@@ -191,6 +209,12 @@ async fn speak(stream: TcpStream, acceptor: TlsAcceptor, held: Arc<Held>) -> any
     };
     for message in snapshot.into_iter().chain([Message::Synced]) {
         socket.send(Frame::text(message.to_text())).await?;
+    }
+    if let Some((flood, open)) = &held.flood {
+        open.subscribe().wait_for(|open| *open).await?;
+        for n in 0.. {
+            socket.send(Frame::text(flood(n).to_text())).await?;
+        }
     }
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {

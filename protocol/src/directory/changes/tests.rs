@@ -35,6 +35,7 @@ fn name(label: &str, expires_at: u64) -> Arc<NameRecord> {
         target: Some(address(2)),
         relays: Vec::new(),
         domains: Vec::new(),
+        registered_at: UnixSeconds(1),
         expires_at: UnixSeconds(expires_at),
         grace: Duration::from_secs(10),
         suspended: false,
