@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use instant_acme::{Account, Key};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use instant_acme::Key;
 use tokio::time::timeout;
 use tunnler_edge::Store;
+use tunnler_edge::acme::{Account, AcmeError, CertificateAuthority};
 use tunnler_edge::store::StoreError;
 use tunnler_protocol::directory::AcmeIdentity;
 use tunnler_protocol::network::AcmeConfig;
@@ -24,14 +24,12 @@ pub enum AccountError {
     /// The state directory.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No key can be made.
+    #[error("cannot make a key: {0}")]
+    Key(instant_acme::Error),
     /// The CA cannot be reached or refuses.
-    #[error("cannot open an account at {directory}: {source}")]
-    Ca {
-        /// Directory URL.
-        directory: String,
-        /// Why.
-        source: instant_acme::Error,
-    },
+    #[error("cannot open an account: {0}")]
+    Ca(#[from] AcmeError),
     /// The CA does not answer.
     #[error("{0} does not answer within 20 s")]
     Silent(String),
@@ -41,6 +39,12 @@ pub enum AccountError {
 struct Opened {
     directory: String,
     account: String,
+}
+
+/// The CA of the network.
+pub fn authority(acme: &AcmeConfig) -> CertificateAuthority {
+    let root = acme.root.clone().map(Into::into);
+    CertificateAuthority { root, ..CertificateAuthority::new(acme.directory.clone(), acme.issuer.clone()) }
 }
 
 /// The account's key, as rustls-acme wants it; `None` before [`open`].
@@ -55,7 +59,7 @@ pub async fn open(store: &Store, acme: &AcmeConfig) -> Result<AcmeIdentity, Acco
         .await
         .unwrap_or_else(|_| Err(AccountError::Silent(acme.directory.clone())));
     match (asked, kept(store, acme)?) {
-        (Ok(account), _) => Ok(AcmeIdentity { issuer: acme.issuer.clone(), account }),
+        (Ok(identity), _) => Ok(identity),
         (Err(error), Some(kept)) => {
             tracing::warn!(%error, "using the ACME account as it was known last");
             Ok(kept)
@@ -72,26 +76,17 @@ pub fn kept(store: &Store, acme: &AcmeConfig) -> Result<Option<AcmeIdentity>, St
 }
 
 /// Asks the CA for the key's account, which makes one if need be (RFC 8555, section 7.3).
-async fn ask(store: &Store, acme: &AcmeConfig) -> Result<String, AccountError> {
-    let ca = |source| AccountError::Ca { directory: acme.directory.clone(), source };
-    let pkcs8 = match store.read(KEY_FILE)? {
+async fn ask(store: &Store, acme: &AcmeConfig) -> Result<AcmeIdentity, AccountError> {
+    let pkcs8 = match key(store)? {
         Some(pkcs8) => pkcs8,
         None => {
-            let (_, pkcs8) = Key::generate_pkcs8().map_err(ca)?;
+            let (_, pkcs8) = Key::generate_pkcs8().map_err(AccountError::Key)?;
             store.write(KEY_FILE, pkcs8.secret_pkcs8_der())?;
             pkcs8.secret_pkcs8_der().to_vec()
         }
     };
-    let pkcs8 = PrivatePkcs8KeyDer::from(pkcs8);
-    let key = Key::from_pkcs8_der(pkcs8.clone_key()).map_err(ca)?;
-    let builder = match &acme.root {
-        Some(root) => Account::builder_with_root(root),
-        None => Account::builder(),
-    };
-    let opened =
-        builder.map_err(ca)?.create_from_key((key, PrivateKeyDer::Pkcs8(pkcs8)), acme.directory.clone());
-    let (account, _) = opened.await.map_err(ca)?;
-    let opened = Opened { directory: acme.directory.clone(), account: account.id().to_owned() };
+    let identity = Account::of_key(&pkcs8, &authority(acme)).await?.identity().clone();
+    let opened = Opened { directory: acme.directory.clone(), account: identity.account.clone() };
     store.write(ACCOUNT_FILE, &serde_json::to_vec_pretty(&opened).expect("plain JSON"))?;
-    Ok(opened.account)
+    Ok(identity)
 }

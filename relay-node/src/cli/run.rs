@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep};
 use tracing_subscriber::EnvFilter;
 use tunnler_chain::{Chain, ChainConfig, ChainHandle, FollowedNames, RelayRegistration};
 use tunnler_edge::Store;
-use tunnler_edge::acme::CertificateAuthority;
 use tunnler_protocol::directory::{Directory, Relay as Record};
 use tunnler_protocol::name::Host;
 
@@ -191,14 +190,7 @@ fn authority(run: &Run, acme: &Store, own: &Record) -> Result<Option<Authority>,
     let network = &run.network.acme;
     let (kept, key) = (account::kept(acme, network)?, account::key(acme)?);
     let on_chain = kept.filter(|kept| own.acme.as_ref() == Some(kept));
-    Ok(on_chain.zip(key).map(|(account, key)| {
-        let root = network.root.clone().map(Into::into);
-        let ca = CertificateAuthority {
-            root,
-            ..CertificateAuthority::new(network.directory.clone(), network.issuer.clone())
-        };
-        Authority { ca, key, account }
-    }))
+    Ok(on_chain.zip(key).map(|(account, key)| Authority { ca: account::authority(network), key, account }))
 }
 
 /// What the zone's servers must show before the CA is asked; nothing for a domain that is not the zone's.
