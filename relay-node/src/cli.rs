@@ -2,6 +2,7 @@
 //! (0 done, 1 failed, 2 usage or missing prerequisite).
 
 mod config;
+mod limits;
 mod record;
 mod run;
 mod transact;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tunnler_protocol::control::{AuthFailed, AuthFailure, AuthResponse};
 use tunnler_protocol::presence::Presence;
-use tunnler_protocol::token::{ChallengeRule, Claims, Expectation, Role};
+use tunnler_protocol::token::{BEARER_MAX_LIFETIME, ChallengeRule, Claims, Expectation, Role};
 use tunnler_protocol::{Address, ServiceName, UnixSeconds};
 use tunnler_transport::relay::Challenge;
 
@@ -38,6 +38,7 @@ pub struct Login {
 #[derive(Debug)]
 pub struct Gate {
     relay: Address,
+    started: UnixSeconds,
     failures: Mutex<Failures>,
     used: Mutex<UsedTokens>,
 }
@@ -48,7 +49,7 @@ type Refused = (AuthFailed, Option<Address>);
 impl Gate {
     /// The gate of the relay with this address.
     pub fn new(relay: Address) -> Self {
-        Self { relay, failures: Mutex::default(), used: Mutex::default() }
+        Self { relay, started: clock::seconds(), failures: Mutex::default(), used: Mutex::default() }
     }
 
     /// Whether visitors of this prefix have failed too often to be listened to.
@@ -61,11 +62,11 @@ impl Gate {
         lock(&self.failures).count(Culprit::prefix(address), Instant::now());
     }
 
-    /// Judges an answer to `challenge` that came from `address`.
+    /// Judges an answer to `challenge`, or a token that answers none, that came from `address`.
     pub fn judge(
         &self,
         response: &AuthResponse,
-        challenge: &Challenge,
+        challenge: Option<&Challenge>,
         address: IpAddr,
     ) -> Result<Login, AuthFailed> {
         let prefix = Culprit::prefix(address);
@@ -87,16 +88,19 @@ impl Gate {
         })
     }
 
-    fn verify(&self, response: &AuthResponse, challenge: &Challenge) -> Result<Login, Refused> {
+    fn verify(&self, response: &AuthResponse, challenge: Option<&Challenge>) -> Result<Login, Refused> {
         let now = clock::seconds();
-        let expectation =
-            Expectation { audience: self.relay, challenge: ChallengeRule::Answers(challenge.as_str()), now };
+        let challenge = challenge.map_or(ChallengeRule::Absent, |sent| ChallengeRule::Answers(sent.as_str()));
+        let expectation = Expectation { audience: self.relay, challenge, now };
         let claims = Claims::verify(&response.jwt, expectation)
             .map_err(|error| (failed(AuthFailure::BadToken, error), None))?;
         let client = claims.sub;
         let blame = |failed: AuthFailed| (failed, Some(client));
         if lock(&self.failures).exhausted(Culprit::Key(client), Instant::now()) {
             return Err(blame(failed(AuthFailure::RateLimited, "too many failed logins of your key")));
+        }
+        if challenge == ChallengeRule::Absent {
+            self.check_bearer(&claims).map_err(|text| blame(failed(AuthFailure::BadToken, text)))?;
         }
         // A token that the skew alone keeps alive gives no time to serve in.
         let until = claims.exp.min(now.plus(LONGEST));
@@ -123,6 +127,23 @@ impl Gate {
         }
         let identity = Identity { client, ins: response.ins, session: response.session };
         Ok(Login { identity, role: claims.role, services: claims.services, until, presence })
+    }
+}
+
+impl Gate {
+    /// Nothing binds such a token to a channel, so it must be short-lived, and none from before this process, whose
+    /// memory of used ones would not have it.
+    fn check_bearer(&self, claims: &Claims) -> Result<(), &'static str> {
+        if claims.lifetime() > BEARER_MAX_LIFETIME {
+            return Err("a token without a challenge lasts a day at most");
+        }
+        if claims.iat < self.started {
+            return Err("the token is older than this relay's process; sign another");
+        }
+        if claims.role != Role::Client {
+            return Err("a forwarder answers a challenge");
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The relay's own host: ends TLS 1.3 and serves `/connect`, the feed, `/health` and `/info` over HTTP/1.1.
 
+mod bearer;
 mod pages;
 mod upgrade;
 
@@ -88,6 +89,10 @@ async fn connect(
             "too many failed logins from your network",
         );
     }
+    let bearer = match bearer::login(&request, shared.limits.bearer) {
+        Ok(bearer) => bearer,
+        Err((status, text)) => return upgrade::refuse(status, text),
+    };
     let (response, upgrade) = match upgrade::websocket(request, control::SUBPROTOCOL) {
         Ok(accepted) => accepted,
         Err(refused) => return *refused,
@@ -97,7 +102,7 @@ async fn connect(
     };
     shared.tasks.clone().spawn(async move {
         if let Some(Upgraded { io, read_ahead }) = upgrade.complete::<TlsStream<Replayed>>().await {
-            session::serve(shared, io, read_ahead, channel.exporter, channel.peer, newcomer).await;
+            session::serve(shared, (io, read_ahead), channel.exporter, channel.peer, newcomer, bearer).await;
         }
     });
     response

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tunnler_protocol::challenge::Exporter;
 use tunnler_protocol::control::{
-    AuthFailure, AuthOk, CloseCode, Closing, Draining, Limits, PortGrant, PresenceOk, PresenceStale,
-    ToClient, ToRelay,
+    AuthFailure, AuthOk, AuthResponse, CloseCode, Closing, Draining, Limits, PortGrant, PresenceOk,
+    PresenceStale, ToClient, ToRelay,
 };
 use tunnler_protocol::merge::Merge;
 use tunnler_protocol::name::{HostName, PublicName};
@@ -40,7 +40,7 @@ pub struct Line(pub RelaySession);
 
 impl Connection for Line {
     fn load(&self) -> usize {
-        self.0.open_streams()
+        self.0.taken_streams()
     }
 
     fn close(&self, code: CloseCode, text: &str) {
@@ -48,19 +48,24 @@ impl Connection for Line {
     }
 }
 
-/// Serves one connection on which `/connect` was upgraded. Logs what became of it.
+/// Serves one connection on which `/connect` was upgraded: challenges the client unless it brought a `bearer` token.
+/// Logs what became of it.
 pub async fn serve<S: Transport>(
     shared: Arc<Shared>,
-    io: S,
-    read_ahead: Vec<u8>,
+    (io, read_ahead): (S, Vec<u8>),
     exporter: Exporter,
     peer: SocketAddr,
     newcomer: Newcomer,
+    bearer: Option<AuthResponse>,
 ) {
     let arrived = Instant::now();
     let limits = shared.announced();
     let challenger = Challenger::new(shared.key.clone(), exporter, limits);
-    let pending = match PendingLogin::challenge(io, read_ahead, challenger).await {
+    let pending = match bearer {
+        Some(response) => Ok(PendingLogin::unasked(io, read_ahead, challenger, response).await),
+        None => PendingLogin::challenge(io, read_ahead, challenger).await,
+    };
+    let pending = match pending {
         Ok(pending) => pending,
         Err(error) => {
             shared.gate.count_failure(peer.ip());
@@ -73,7 +78,7 @@ pub async fn serve<S: Transport>(
     let login = if shared.draining.is_cancelled() {
         Err(failed(AuthFailure::Draining, "this relay is about to stop"))
     } else {
-        shared.gate.judge(&pending.response, &pending.challenge, peer.ip())
+        shared.gate.judge(&pending.response, pending.challenge.as_ref(), peer.ip())
     };
     let login = match login {
         Ok(login) => login,
@@ -221,7 +226,7 @@ impl Actor {
         match message {
             ToRelay::AuthResponse(response) => {
                 let Some(challenge) = self.asked.take() else { return };
-                let judged = self.shared.gate.judge(&response, &challenge, self.peer.ip());
+                let judged = self.shared.gate.judge(&response, Some(&challenge), self.peer.ip());
                 let same = |login: &Login| {
                     let (new, old) = (&login.identity, self.attachment.identity());
                     login.role == Role::Client

@@ -22,7 +22,7 @@ use crate::route::Wanted;
 
 /// One connection of a session.
 pub trait Connection: Clone + Send + 'static {
-    /// Streams open now.
+    /// Streams in use, also those about to open.
     fn load(&self) -> usize;
     /// Ends it in order.
     fn close(&self, code: CloseCode, text: &str);
@@ -213,8 +213,7 @@ impl<C: Connection> Sessions<C> {
             let granted = instance.services.contains(&service.name) && !presence.claims().expired(now);
             granted.then(|| (service.clone(), presence.clone()))
         };
-        let mut able: Vec<_> =
-            instances.iter().filter_map(|i| serves(&i).map(|found| (i, found))).collect();
+        let mut able: Vec<_> = instances.iter().filter_map(|i| serves(&i).map(|found| (i, found))).collect();
         if able.iter().any(|(instance, _)| instance.told != Told::Draining) {
             able.retain(|(instance, _)| instance.told != Told::Draining);
         }
@@ -230,8 +229,10 @@ impl<C: Connection> Sessions<C> {
     /// The presences that hold now of those attached, as far as they say what is `wanted`.
     pub fn attached(&self, now: UnixMillis, wanted: impl Fn(&Claims) -> bool) -> Vec<Arc<Presence>> {
         let state = self.lock();
-        let attached =
-            state.clients.iter().flat_map(|(client, instances)| instances.iter().map(move |i| (client, i.ins)));
+        let attached = state
+            .clients
+            .iter()
+            .flat_map(|(client, instances)| instances.iter().map(move |i| (client, i.ins)));
         let presences = attached.filter_map(|(client, ins)| state.presence(client, &ins));
         let holds = |presence: &&Arc<Presence>| !presence.claims().expired(now) && wanted(presence.claims());
         presences.filter(holds).cloned().collect()

@@ -59,6 +59,7 @@ pub(crate) struct Link {
     check: Mutex<Option<Duration>>,
     pub driver: AtomicWaker,
     pub permits: Semaphore,
+    streams: usize,
     end: OnceLock<End>,
     ended: CancellationToken,
 }
@@ -83,6 +84,7 @@ impl Link {
             check: Mutex::default(),
             driver: AtomicWaker::new(),
             permits: Semaphore::new(permits),
+            streams: permits,
             end: OnceLock::new(),
             ended: CancellationToken::new(),
         })
@@ -90,6 +92,11 @@ impl Link {
 
     pub fn open_streams(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Streams that this side has opened or is about to open.
+    pub fn taken_streams(&self) -> usize {
+        self.streams.saturating_sub(self.permits.available_permits())
     }
 
     /// A stream exists: opened by this side, or announced by a frame that passed.

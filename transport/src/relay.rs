@@ -105,8 +105,8 @@ pub enum HandshakeError {
 #[derive(Debug)]
 pub struct PendingLogin<S> {
     websocket: WebSocketStream<Heard<S>>,
-    /// What it was asked.
-    pub challenge: Challenge,
+    /// What it was asked; `None` when it brought a token of its own.
+    pub challenge: Option<Challenge>,
     /// What it said. Nothing in it has been verified.
     pub response: AuthResponse,
     challenger: Challenger,
@@ -139,7 +139,15 @@ impl<S: Transport> PendingLogin<S> {
             }
         };
         let response = timeout(HANDSHAKE_DEADLINE, exchange).await.map_err(|_| HandshakeError::Timeout)??;
-        Ok(Self { websocket, challenge, response, challenger })
+        Ok(Self { websocket, challenge: Some(challenge), response, challenger })
+    }
+
+    /// A client that logs in without a challenge (the older way): what its upgrade request said.
+    pub async fn unasked(io: S, read_ahead: Vec<u8>, challenger: Challenger, response: AuthResponse) -> Self {
+        let config = Some(websocket_config());
+        let websocket =
+            WebSocketStream::from_partially_read(Heard::new(io), read_ahead, Role::Server, config).await;
+        Self { websocket, challenge: None, response, challenger }
     }
 
     /// Refuses, says why, and closes.
@@ -255,6 +263,11 @@ impl RelaySession {
     /// Visitors' streams open now.
     pub fn open_streams(&self) -> usize {
         self.link.open_streams()
+    }
+
+    /// The same with those that are about to open or not yet forgotten: what the next visitor competes with.
+    pub fn taken_streams(&self) -> usize {
+        self.link.taken_streams()
     }
 
     /// Sends a control message; false when it had to be dropped because the client takes none or the session is

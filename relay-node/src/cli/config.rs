@@ -12,6 +12,7 @@ use tunnler_protocol::network::Network;
 use tunnler_protocol::{HostName, SecretKey};
 
 use super::Settings;
+use super::limits::RawLimits;
 use crate::Limits;
 use crate::term::supplied::{CertificateFiles, Supplied, SuppliedError};
 
@@ -69,6 +70,8 @@ struct RawConfig {
     heartbeat: Option<u64>,
     drain: Option<u64>,
     json: Option<bool>,
+    #[serde(default)]
+    limits: RawLimits,
     #[serde(default)]
     certificate: Vec<CertificateFiles>,
 }
@@ -134,7 +137,7 @@ pub(super) fn resolve(flags: Settings) -> Result<Run, ConfigError> {
     };
     let beside = flags.config.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
     let supplied = file.certificate.into_iter().map(|files| files.below(&beside)).collect();
-    let limits = Limits { sessions: capacity as usize, ..Limits::default() };
+    let limits = file.limits.resolve(capacity as usize)?;
     Ok(Run {
         key,
         operator,

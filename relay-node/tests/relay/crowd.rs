@@ -105,3 +105,75 @@ async fn connections_of_one_session_share_its_visitors() {
     }
     assert_eq!(served, 2);
 }
+
+/// One download of a thousand is never read: it stops at its window, and the others neither notice nor lose anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_thousand_streams_one_that_is_never_read_slows_no_other() {
+    const STREAMS: usize = 1000;
+    const BODY: usize = 32 * 1024;
+    let world = World::new().await;
+    let mut sites = JoinSet::new();
+    for _ in 0..4 {
+        let login = Login { session: SessionId([7; 16]), ..login(1, Some(world.presence(1, 0))) };
+        let session = world.connect(login).await.unwrap();
+        sites.spawn(async move {
+            let tunnler_transport::ClientSession { control: _control, mut streams, events: _events, .. } =
+                session;
+            let mut answers = JoinSet::new();
+            while let Some(stream) = streams.next().await {
+                answers.spawn(upload(stream.io));
+            }
+        });
+    }
+    let observer = world.relay.observer();
+    eventually("all are attached", || async {
+        observer.sessions().first().is_some_and(|s| s.connections == 4)
+    })
+    .await;
+    let (address, hello) = (world.relay.local_addr(), client_hello("mynode.tun.test"));
+    let round = async |visitors: usize| {
+        let start = tokio::time::Instant::now();
+        let mut tasks = JoinSet::new();
+        for _ in 0..visitors {
+            let hello = hello.clone();
+            tasks.spawn(async move {
+                let mut tcp = TcpStream::connect(address).await.unwrap();
+                tcp.write_all(&hello).await.unwrap();
+                tcp.write_all(&[1]).await.unwrap();
+                let mut body = vec![0; BODY];
+                timeout(Duration::from_secs(25), tcp.read_exact(&mut body)).await.expect("in time").unwrap();
+                assert!(body.iter().all(|byte| *byte == 7));
+            });
+        }
+        while let Some(visitor) = tasks.join_next().await {
+            visitor.unwrap();
+        }
+        start.elapsed()
+    };
+    let mut greedy = TcpStream::connect(address).await.unwrap();
+    let alone = round(STREAMS - 1).await;
+    greedy.write_all(&hello).await.unwrap();
+    greedy.write_all(&[0]).await.unwrap();
+    eventually("it is being sent to", || async { greedy.peek(&mut [0]).await.is_ok_and(|n| n > 0) }).await;
+    let beside = round(STREAMS - 1).await;
+    eprintln!("999 visitors: {alone:?}; beside one that never reads: {beside:?}");
+    assert!(observer.unread_bytes() < 17 << 20);
+    sites.shutdown().await;
+}
+
+/// Reads the hello and one byte more; sends a body, or without end.
+async fn upload(mut io: tunnler_transport::SessionStream) -> std::io::Result<()> {
+    let mut header = [0; 5];
+    io.read_exact(&mut header).await?;
+    let mut hello = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
+    io.read_exact(&mut hello).await?;
+    let mut kind = [0];
+    io.read_exact(&mut kind).await?;
+    let chunk = [7; 32 * 1024];
+    io.write_all(&chunk).await?;
+    while kind[0] == 0 {
+        io.write_all(&chunk).await?;
+    }
+    io.shutdown().await?;
+    tokio::io::copy(&mut io, &mut tokio::io::sink()).await.map(drop)
+}

@@ -1,12 +1,15 @@
 //! The feed as its readers see it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -95,9 +98,9 @@ async fn it_says_something_every_second() {
     }
 }
 
-#[tokio::test]
-async fn servers_of_the_zone_have_reserved_slots() {
-    let world = World::with(|config| config.limits.feed_readers = 1).await;
+/// A relay with so many public slots, in a zone whose one server has key 5.
+async fn world_with_server(feed_readers: usize) -> World {
+    let world = World::with(|config| config.limits.feed_readers = feed_readers).await;
     let mut with_server = directory(vec![]);
     with_server.zone.servers = vec![ZoneServer {
         host: "ns1.example".parse().unwrap(),
@@ -106,7 +109,57 @@ async fn servers_of_the_zone_have_reserved_slots() {
         key: key(5).address(),
     }];
     world.directory.send_replace(Some(with_server.into()));
+    world
+}
 
+/// `TUNNLER_READERS` says how many; in the long run ten thousand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_readers_leaves_the_zones_server_its_place() {
+    let crowd = std::env::var("TUNNLER_READERS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    let world = Arc::new(world_with_server(8).await);
+    let served = Arc::new(AtomicUsize::new(0));
+    let mut readers = tokio::task::JoinSet::new();
+    // At most so many at once wait for a slot.
+    let turns = Arc::new(Semaphore::new(250));
+    for _ in 0..crowd {
+        let (world, served, turns) = (world.clone(), served.clone(), turns.clone());
+        readers.spawn(async move {
+            let turn = turns.acquire_owned().await.unwrap();
+            let mut reader = Reader::connect(&world).await;
+            let first = reader.next().await;
+            drop(turn);
+            if first == Some(Message::Synced) {
+                served.fetch_add(1, Ordering::Relaxed);
+                std::future::pending::<()>().await;
+            }
+            assert_eq!(first, None);
+        });
+    }
+    let crowded = || served.load(Ordering::Relaxed) == 8;
+    let started = Instant::now();
+    while !crowded() {
+        assert!(started.elapsed() < PATIENCE, "{} readers have a slot", served.load(Ordering::Relaxed));
+        sleep(Duration::from_millis(10)).await;
+    }
+    let asked = Instant::now();
+    let mut server = Reader::connect(&world).await;
+    server.subscribe(5, &world).await;
+    assert_eq!(server.next().await, Some(Message::Synced));
+    println!(
+        "{{\"part\":\"feed-readers\",\"readers\":{crowd},\"server_ms\":{}}}",
+        asked.elapsed().as_millis()
+    );
+    for _ in 0..crowd - 8 {
+        readers.join_next().await.unwrap().unwrap();
+    }
+    assert!(crowded(), "nobody beyond the public slots is served");
+    // And it is still read to.
+    assert!(matches!(server.websocket.next().await, Some(Ok(Frame::Text(_)))));
+}
+
+#[tokio::test]
+async fn servers_of_the_zone_have_reserved_slots() {
+    let world = world_with_server(1).await;
     let mut public = Reader::connect(&world).await;
     assert_eq!(public.next().await, Some(Message::Synced));
     let mut forged = Reader::connect(&world).await;

@@ -1,11 +1,15 @@
 //! A relay, clients and visitors in one process, over loopback sockets. No ledger: the directory is given.
 
+mod abuse;
 #[path = "../../../edge/tests/proxy/adversary.rs"]
 mod adversary;
 mod attacks;
+mod bearer;
 mod crowd;
 mod feed;
 mod forward;
+mod limits;
+mod logs;
 mod operator;
 mod pass;
 mod raw;

@@ -90,9 +90,37 @@ async fn a_name_taken_away_loses_visitors_old_and_new() {
     eventually("the name is served", || async { world.visit("mynode.tun.test").await.is_ok() }).await;
     let mut tls = world.visit("mynode.tun.test").await.unwrap();
     exchange(&mut tls, b"hello").await.unwrap();
+    let taken = tokio::time::Instant::now();
     world.directory.send_replace(Some(Arc::new(directory(vec![named("mynode", &key(2))]))));
     let (mut tcp, _) = tls.into_inner();
     let error = timeout(PATIENCE, tcp.read_to_end(&mut Vec::new())).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert!(world.visit("mynode.tun.test").await.is_err());
+    // The chain is asked every 5 s: this is what is left of the 15 s after a ledger.
+    assert!(taken.elapsed() < std::time::Duration::from_secs(5), "{:?}", taken.elapsed());
+}
+
+#[tokio::test]
+async fn a_suspended_name_is_taken_down_and_its_client_is_not() {
+    let world = World::new().await;
+    let own = named("innocent", &key(1));
+    let publish = |suspended| {
+        let mut taken = named("mynode", &key(1));
+        taken.suspended = suspended;
+        world.directory.send_replace(Some(Arc::new(directory(vec![taken, own.clone()]))));
+    };
+    publish(false);
+    let both = presence(1, 0, &["mynode", "innocent"], &[world.relay.address()]);
+    let _site = spawn_site(world.connect(login(1, Some(both))).await.unwrap(), echo);
+    let mut taken = world.visit("mynode.tun.test").await.unwrap();
+    let mut innocent = world.visit("innocent.tun.test").await.unwrap();
+    exchange(&mut taken, b"hello").await.unwrap();
+    publish(true);
+    let (mut tcp, _) = taken.into_inner();
+    let error = timeout(PATIENCE, tcp.read_to_end(&mut Vec::new())).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(world.visit("mynode.tun.test").await.is_err());
+    assert_eq!(exchange(&mut innocent, b"hello").await.unwrap(), b"hello");
+    publish(false);
+    world.visit("mynode.tun.test").await.expect("back again");
 }

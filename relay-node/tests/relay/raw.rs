@@ -23,6 +23,7 @@ pub const DATA: u8 = 0;
 pub const WINDOW: u8 = 1;
 pub const PING: u8 = 2;
 pub const OPEN: u16 = 1;
+pub const ACK: u16 = 2;
 pub const RESET: u16 = 8;
 
 /// A peer that says whatever the test wants.
@@ -68,12 +69,14 @@ impl Raw {
         (raw, challenge)
     }
 
-    /// Key 1, logged in with this presence.
-    pub async fn client(world: &World, presence: &Presence) -> Self {
+    /// A key, logged in with its presence.
+    pub async fn client(world: &World, seed: u8, presence: &Presence) -> Self {
         let (mut raw, challenge) = Self::connect(world).await;
-        let jwt = claims(world.relay.address(), &challenge).sign(&key(1));
+        let claims = Claims { sub: key(seed).address(), ..claims(world.relay.address(), &challenge) };
+        let jwt = claims.sign(&key(seed));
+        let (ins, session) = (presence.claims().ins, SessionId([seed; 16]));
         let presence = Some(presence.text().to_string());
-        raw.say(&ToRelay::AuthResponse(AuthResponse { presence, ..response(jwt) })).await;
+        raw.say(&ToRelay::AuthResponse(AuthResponse { jwt, ins, session, presence })).await;
         assert!(matches!(raw.next().await, Some(ToClient::AuthOk(_))));
         raw
     }

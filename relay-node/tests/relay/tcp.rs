@@ -56,3 +56,40 @@ async fn a_granted_port_carries_bytes_to_the_service() {
     })
     .await;
 }
+
+/// The port that key 1 is granted for its service `ssh`.
+async fn granted(world: &World, first: Option<u16>) -> (ClientSession, u16) {
+    let ssh: ServiceName = "ssh".parse().unwrap();
+    let login = Login { services: vec![ssh.clone()], ..login(1, None) };
+    let mut session = world.connect(login).await.unwrap();
+    let ports = candidates(&key(1).address(), &ssh);
+    let wishes =
+        first.into_iter().chain(ports).map(|port| PortGrant { service: ssh.clone(), port }).collect();
+    session.control.ask_ports(wishes).unwrap();
+    let renewed = timeout(PATIENCE, session.events.next()).await.unwrap();
+    let Some(SessionEvent::Renewed(ok)) = renewed else { panic!("{renewed:?}") };
+    (session, ok.ports[0].port)
+}
+
+/// Also when the relay was not asked to stop: the port is on disk before the client hears of it.
+#[tokio::test]
+async fn a_port_is_held_across_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let store = || tunnler_edge::Store::open(state.path()).unwrap();
+    let world = World::with(|config| config.state = Some(store())).await;
+    let (session, port) = granted(&world, None).await;
+    drop((session, world));
+    let ip = std::net::IpAddr::from([127, 0, 0, 1]);
+    eventually("the old one is gone", || async { TcpStream::connect((ip, port)).await.is_err() }).await;
+
+    let world = World::with(|config| config.state = Some(store())).await;
+    let mut visitor = TcpStream::connect((ip, port)).await.expect("held before the client is back");
+    assert!(timeout(PATIENCE, visitor.read(&mut [0])).await.unwrap().is_err(), "nobody is there yet");
+    let (_session, again) = granted(&world, Some(port)).await;
+    assert_eq!(again, port);
+    drop(world);
+
+    std::fs::write(state.path().join("ports.json"), "[{").unwrap();
+    let _world = World::with(|config| config.state = Some(store())).await;
+    assert!(state.path().join("ports.json.corrupt").exists(), "set aside, not fatal");
+}
