@@ -8,6 +8,7 @@
 
 pub mod acme;
 pub mod certificate;
+pub mod https;
 pub mod propagation;
 pub mod proxy;
 pub mod question;

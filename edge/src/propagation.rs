@@ -1,5 +1,5 @@
-//! Whether a DNS-01 challenge can be seen where the CA will look: asks each server of the zone itself, over TCP, until
-//! those that answer show every value and the CAA records that allow the account.
+//! Whether a DNS-01 challenge can be seen where the CA will look: asks each server of the zone itself, over TCP and where
+//! that does not help over HTTPS, until those that answer show every value and the CAA records that allow the account.
 //!
 //! The CA is only told afterwards: one server that says no would fail the order and count against the name.
 
@@ -9,10 +9,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use hickory_proto::rr::{RData, RecordType};
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::acme::Challenge;
-use crate::question::exchange;
+use crate::question::{exchange, exchange_https};
 
 /// Time between two rounds of questions.
 pub const ROUND: Duration = Duration::from_millis(250);
@@ -20,6 +21,25 @@ pub const ROUND: Duration = Duration::from_millis(250);
 pub const ANSWER: Duration = Duration::from_secs(2);
 /// After this long without agreement the CA is not told.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that still lacks the challenge over TCP after this long is asked over HTTPS too: something on the way may
+/// answer port 53 from a cache of its own.
+pub const SUSPICION: Duration = Duration::from_secs(5);
+
+/// Where one of the zone's servers is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneServer {
+    /// DNS over TCP.
+    pub dns: SocketAddr,
+    /// DNS over HTTPS (RFC 8484), where there is any.
+    pub https: Option<SocketAddr>,
+}
+
+impl From<SocketAddr> for ZoneServer {
+    fn from(dns: SocketAddr) -> Self {
+        Self { dns, https: None }
+    }
+}
 
 /// Nobody, or not everybody who answers, shows the challenge.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,21 +65,22 @@ enum Sight {
 
 /// Waits until every server that answers shows `challenge` in two rounds running, and at least one answers.
 pub async fn until_visible(
-    servers: &[SocketAddr],
+    servers: &[impl Copy + Into<ZoneServer>],
     challenge: &Challenge,
     patience: Duration,
 ) -> Result<(), NotVisible> {
+    let servers: Vec<ZoneServer> = servers.iter().map(|server| (*server).into()).collect();
     let start = Instant::now();
     let mut running = 0;
     loop {
         let round = Instant::now();
-        let sights = join_all(servers.iter().map(|server| look(*server, challenge))).await;
+        let sights = join_all(servers.iter().map(|server| look(*server, challenge, start.elapsed()))).await;
         running = if agree(&sights) { running + 1 } else { 0 };
         if running == 2 {
             return Ok(());
         }
         if start.elapsed() >= patience {
-            let found = describe(servers, &sights);
+            let found = describe(&servers, &sights);
             return Err(NotVisible { host: challenge.host.to_string(), waited: patience, found });
         }
         sleep_until(round + ROUND).await;
@@ -70,11 +91,11 @@ fn agree(sights: &[Sight]) -> bool {
     sights.contains(&Sight::Shown) && !sights.iter().any(|sight| matches!(sight, Sight::Missing(_)))
 }
 
-fn describe(servers: &[SocketAddr], sights: &[Sight]) -> String {
+fn describe(servers: &[ZoneServer], sights: &[Sight]) -> String {
     if servers.is_empty() {
         return "the zone has no servers on chain".into();
     }
-    let each = servers.iter().zip(sights).map(|(server, sight)| match sight {
+    let each = servers.iter().map(|server| server.dns).zip(sights).map(|(server, sight)| match sight {
         Sight::Shown => format!("{server} shows it"),
         Sight::Missing(what) => format!("{server} lacks {what}"),
         Sight::Silent => format!("{server} does not answer"),
@@ -82,8 +103,22 @@ fn describe(servers: &[SocketAddr], sights: &[Sight]) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-async fn look(server: SocketAddr, challenge: &Challenge) -> Sight {
-    match timeout(ANSWER, ask(server, challenge)).await {
+async fn look(server: ZoneServer, challenge: &Challenge, waited: Duration) -> Sight {
+    let seen = sight(timeout(ANSWER, ask(server.dns, challenge)).await, challenge);
+    let doubtful = match seen {
+        Sight::Shown => false,
+        Sight::Silent => true,
+        Sight::Missing(_) => waited >= SUSPICION,
+    };
+    let Some(https) = server.https.filter(|_| doubtful) else { return seen };
+    match sight(timeout(ANSWER, ask_https(https, challenge)).await, challenge) {
+        Sight::Silent => seen,
+        past_the_interceptor => past_the_interceptor,
+    }
+}
+
+fn sight(asked: Result<std::io::Result<Option<Answers>>, Elapsed>, challenge: &Challenge) -> Sight {
+    match asked {
         Ok(Ok(Some(answers))) => answers.judge(challenge),
         // SERVFAIL, a refused connection and silence all say nothing about the records.
         Ok(Ok(None) | Err(_)) | Err(_) => Sight::Silent,
@@ -97,6 +132,18 @@ struct Answers {
 }
 
 impl Answers {
+    fn read(txt: Vec<RData>, caa: Vec<RData>) -> Self {
+        let txt = txt.into_iter().filter_map(|data| match data {
+            RData::TXT(txt) => String::from_utf8(txt.txt_data.concat()).ok(),
+            _ => None,
+        });
+        let caa = caa.into_iter().filter_map(|data| match data {
+            RData::CAA(caa) => Some((caa.tag.to_ascii_lowercase(), String::from_utf8(caa.value).ok()?)),
+            _ => None,
+        });
+        Self { txt: txt.collect(), caa: caa.collect() }
+    }
+
     fn judge(&self, challenge: &Challenge) -> Sight {
         if !challenge.values.iter().all(|value| self.txt.contains(value)) {
             return Sight::Missing("TXT values");
@@ -127,15 +174,14 @@ async fn ask(server: SocketAddr, challenge: &Challenge) -> std::io::Result<Optio
     let Some(txt) = exchange(&mut connection, &txt, RecordType::TXT).await? else { return Ok(None) };
     let caa = format!("{}.", challenge.host);
     let Some(caa) = exchange(&mut connection, &caa, RecordType::CAA).await? else { return Ok(None) };
-    let txt = txt.into_iter().filter_map(|data| match data {
-        RData::TXT(txt) => String::from_utf8(txt.txt_data.concat()).ok(),
-        _ => None,
-    });
-    let caa = caa.into_iter().filter_map(|data| match data {
-        RData::CAA(caa) => Some((caa.tag.to_ascii_lowercase(), String::from_utf8(caa.value).ok()?)),
-        _ => None,
-    });
-    Ok(Some(Answers { txt: txt.collect(), caa: caa.collect() }))
+    Ok(Some(Answers::read(txt, caa)))
+}
+
+async fn ask_https(server: SocketAddr, challenge: &Challenge) -> std::io::Result<Option<Answers>> {
+    let (txt, caa) = (format!("_acme-challenge.{}.", challenge.host), format!("{}.", challenge.host));
+    let Some(txt) = exchange_https(server, &txt, RecordType::TXT).await? else { return Ok(None) };
+    let Some(caa) = exchange_https(server, &caa, RecordType::CAA).await? else { return Ok(None) };
+    Ok(Some(Answers::read(txt, caa)))
 }
 
 #[cfg(test)]

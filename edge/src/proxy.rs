@@ -16,7 +16,7 @@ mod rules;
 mod site;
 mod stall;
 mod upgrade;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! Certificates of the hosts served: one ACME account, one keeper per host, challenges shown through the presence.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use tunnler_chain::ChainHandle;
 use tunnler_edge::acme::{
     Account, AcmeError, CertificateAuthority, Challenge, Dns01, Hosts, Keeper, KeeperState, order,
 };
-use tunnler_edge::propagation::{self, NotVisible};
+use tunnler_edge::https;
+use tunnler_edge::propagation::{self, NotVisible, ZoneServer};
 use tunnler_edge::store::StoreError;
 use tunnler_edge::{Certificates, Store};
 use tunnler_protocol::HostName;
@@ -25,6 +26,10 @@ use crate::status::CertificateStatus;
 /// Where certificates lie in the state directory: `certs/HOST/{key,chain}.pem`.
 const CERTIFICATES: &str = "certs";
 const ACCOUNT: &str = "acme";
+/// Where the zone's servers speak HTTPS, if they do.
+const HTTPS_PORT: u16 = 443;
+/// The relays have this long to get a presence into DNS; then it is taken there as often past them.
+const INSIST_AFTER: Duration = Duration::from_secs(20);
 /// Pause after the CA could not be used at all; twice as long each time.
 const PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
@@ -210,24 +215,44 @@ struct ThroughPresence {
 }
 
 impl ThroughPresence {
-    fn servers(&self) -> Vec<SocketAddr> {
+    fn servers(&self) -> Vec<ZoneServer> {
         let Some(directory) = self.chain.directory() else { return Vec::new() };
         let servers = directory.zone.servers.iter();
-        let one_each = servers.filter_map(|server| {
-            server
-                .ipv4
-                .map(Into::into)
-                .or(server.ipv6.map(Into::into))
-                .map(|ip| SocketAddr::new(ip, self.dns_port))
+        let addresses = servers.filter_map(|server| {
+            let v4 = server.ipv4.map(IpAddr::V4);
+            v4.or(server.ipv6.map(IpAddr::V6))
         });
-        one_each.collect()
+        let server = |ip| ZoneServer {
+            dns: SocketAddr::new(ip, self.dns_port),
+            https: Some(SocketAddr::new(ip, HTTPS_PORT)),
+        };
+        addresses.map(server).collect()
+    }
+
+    /// Takes the presence to the zone's servers itself, for the case that the relays in use do not pass it on.
+    async fn insist(&self, servers: &[ZoneServer]) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(INSIST_AFTER).await;
+            let Some(presence) = self.signer.last() else { continue };
+            for server in servers.iter().filter_map(|server| server.https) {
+                let body = presence.text().as_bytes().to_vec();
+                match https::post(server, "/v1/presence", "application/jose", body).await {
+                    Ok((status, _)) => tracing::info!(%server, %status, "presence sent past the relays"),
+                    Err(error) => tracing::info!(%server, %error, "presence not sent past the relays"),
+                }
+            }
+        }
     }
 }
 
 impl Dns01 for ThroughPresence {
     async fn present(&self, challenge: &Challenge) -> Result<(), NotVisible> {
         self.signer.show_values(challenge.host.clone(), challenge.values.clone());
-        propagation::until_visible(&self.servers(), challenge, propagation::PATIENCE).await
+        let servers = self.servers();
+        tokio::select! {
+            seen = propagation::until_visible(&servers, challenge, propagation::PATIENCE) => seen,
+            never = self.insist(&servers) => match never {},
+        }
     }
 
     async fn withdraw(&self, host: &HostName) {

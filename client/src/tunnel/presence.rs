@@ -26,6 +26,7 @@ pub(super) struct Signer {
     /// Hosts whose TLS relays end.
     relayed: Vec<HostName>,
     proofs: Mutex<Proofs>,
+    last: Mutex<Option<Presence>>,
     ports: Mutex<BTreeMap<ServiceName, u16>>,
     /// Notified when a presence signed now would say something new.
     pub(super) changed: Notify,
@@ -64,6 +65,7 @@ impl Signer {
             services,
             chain,
             proofs: Mutex::default(),
+            last: Mutex::default(),
             ports: Mutex::default(),
             changed: Notify::new(),
         }
@@ -94,7 +96,19 @@ impl Signer {
             services: self.services_with_ports(),
             txt,
         };
-        Ok(claims.sign(&self.key)?)
+        let presence = claims.clone().sign(&self.key).or_else(|error| {
+            // What relays ask for, or have on chain, must not keep a client from being published.
+            tracing::warn!(%error, "signing a presence without what relays need for certificates");
+            let acme = proofs.accounts.iter().cloned().collect();
+            Claims { acme, txt: proofs.values.clone(), ..claims }.sign(&self.key)
+        })?;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence.clone());
+        Ok(presence)
+    }
+
+    /// The presence signed last.
+    pub(super) fn last(&self) -> Option<Presence> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Hosts whose TLS relays end.

@@ -31,7 +31,7 @@ use super::refusal::Refusal;
 use super::request::Checked;
 use crate::tls::Protocol;
 
-mod dial;
+pub(crate) mod dial;
 mod pool;
 mod target;
 

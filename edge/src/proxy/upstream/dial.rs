@@ -118,7 +118,7 @@ impl AsyncWrite for UpstreamStream {
     }
 }
 
-fn client_config(tls: &UpstreamTls) -> ClientConfig {
+pub(crate) fn client_config(tls: &UpstreamTls) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(provider)

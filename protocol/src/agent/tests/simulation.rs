@@ -81,6 +81,7 @@ struct Client {
     dialling: BTreeSet<Address>,
     connected: BTreeMap<Address, Instant>,
     closing: BTreeSet<Address>,
+    drained: BTreeSet<Address>,
     published: Vec<Address>,
     publications: usize,
     seq: u64,
@@ -160,7 +161,8 @@ impl World {
                 Action::Close(relay, grace) => {
                     let state = client.agent.ranking(self.now);
                     let usable = state.iter().any(|r| r.relay.address == relay && r.excluded.is_none());
-                    if self.health(id, relay) == Health::Up && usable {
+                    let told_to = client.drained.remove(&relay);
+                    if self.health(id, relay) == Health::Up && usable && !told_to {
                         client.left_healthy += 1;
                     }
                     client.closing.insert(relay);
@@ -284,6 +286,7 @@ impl World {
             }
             Happening::Drains(relay) => {
                 if client.connected.contains_key(&relay) {
+                    client.drained.insert(relay);
                     client.agent.handle(now, Event::Draining(relay, now + Duration::from_secs(20)));
                 }
             }
@@ -419,6 +422,7 @@ impl Client {
             dialling: BTreeSet::new(),
             connected: BTreeMap::new(),
             closing: BTreeSet::new(),
+            drained: BTreeSet::new(),
             published: Vec::new(),
             publications: 0,
             seq: 0,
