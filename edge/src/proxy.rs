@@ -174,7 +174,7 @@ impl Connection {
     }
 }
 
-/// Counts a request as open until its answer's body is gone.
+/// Counts a request as open until its answer's body, or the WebSocket it became, is gone.
 pub(crate) struct OpenRequest(Arc<Connection>);
 
 impl OpenRequest {
@@ -208,17 +208,18 @@ async fn answer(
 }
 
 async fn route(
-    connection: &Connection,
+    connection: &Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let Connection { visitor, site, spliced, .. } = connection;
+    let Connection { visitor, site, spliced, .. } = &**connection;
+    let open = || OpenRequest::new(connection.clone());
     let mut checked = Checked::new(request, visitor)?;
     let backend = site.admit(&mut checked, visitor).await?;
     match (backend, checked.wish) {
         (Backend::Upstream(upstream), Wish::Answer) => upstream.pass(checked).await,
         (Backend::Pool(pool), Wish::Answer) => pool.pass(checked).await,
-        (Backend::Upstream(upstream), _) => upgrade::pass(checked, upstream, spliced).await,
-        (Backend::Pool(pool), _) => upgrade::pass(checked, pool.choose(), spliced).await,
+        (Backend::Upstream(upstream), _) => upgrade::pass(checked, upstream, spliced, open()).await,
+        (Backend::Pool(pool), _) => upgrade::pass(checked, pool.choose(), spliced, open()).await,
         (Backend::Document(document), _) => document.answer(&checked, visitor).await,
         (Backend::Files(files), _) => files.answer(&checked).await,
         (Backend::Fixed(fixed), _) => Ok(fixed.answer(checked.method())),

@@ -11,10 +11,10 @@ use http::uri::PathAndQuery;
 use tokio::net::TcpStream;
 use tunnler_chain::{Writer, read};
 use tunnler_edge::Site;
-use tunnler_edge::proxy::{Backend, Document, HostHeader, PathRule, Target, Upstream, UpstreamTls};
+use tunnler_edge::proxy::{Backend, Document, Fixed, HostHeader, PathRule, Target, Upstream, UpstreamTls};
 use tunnler_protocol::name::{HOME_DOMAIN_MAX, Zone};
 use tunnler_protocol::network::Network;
-use tunnler_protocol::{HostName, SecretKey};
+use tunnler_protocol::{Address, HostName, SecretKey};
 
 use super::publish::{self, Beside, PublishArguments};
 use super::zone_budget;
@@ -33,6 +33,9 @@ pub(crate) struct PintheonArguments {
     /// The node's private HTTPS port, of which only stellar.toml is published
     #[arg(long, default_value_t = 9999, value_name = "PORT")]
     private_port: u16,
+    /// Make a stellar.toml of the account and the network, instead of publishing the node's own
+    #[arg(long)]
+    generate_toml: bool,
     /// Leave the account's home_domain as it is
     #[arg(long)]
     keep_home_domain: bool,
@@ -47,7 +50,12 @@ pub(crate) async fn run(shared: &Shared, arguments: PintheonArguments) -> Result
     };
     let zone = read::read_relays(&network).await?.zone.zone.clone();
     let host = fitting_host(&zone, name)?;
-    let site = site(arguments.port, arguments.private_port);
+    let document = if arguments.generate_toml {
+        Backend::Fixed(generated(&network, key.address()))
+    } else {
+        Backend::Document(of_node(arguments.private_port))
+    };
+    let site = Site::from(node(arguments.port)).route(PathRule::Exact(STELLAR_TOML.into()), document);
     let patience = arguments.publish.patience();
     let config = arguments.publish.config(shared, vec![Service::site(site)])?;
     let home_domain = (!arguments.keep_home_domain).then_some(HomeDomain { network, key, host });
@@ -63,17 +71,30 @@ fn fitting_host(zone: &Zone, name: &str) -> Result<HostName, ClientError> {
     Ok(host)
 }
 
-/// The public site, and in it one document of the private port.
-fn site(port: u16, private_port: u16) -> Site {
-    let upstream = |port: u16| {
-        let target: Target = format!("https://127.0.0.1:{port}").parse().expect("a URL");
-        // The node's certificate is self-signed. Its guard looks at Host, so the public one is kept.
-        Upstream::new(target, &UpstreamTls::AnyCertificate, HostHeader::Keep)
-    };
-    let document = Document::new(upstream(private_port), PathAndQuery::from_static(STELLAR_TOML))
-        .header(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    Site::new(Backend::Upstream(upstream(port)))
-        .route(PathRule::Exact(STELLAR_TOML.into()), Backend::Document(document))
+/// A port of the node. Its certificate is self-signed; its guard looks at Host, so the public one is kept.
+fn node(port: u16) -> Upstream {
+    let target: Target = format!("https://127.0.0.1:{port}").parse().expect("a URL");
+    Upstream::new(target, &UpstreamTls::AnyCertificate, HostHeader::Keep)
+}
+
+/// The document of the private port, of which nothing else is reachable.
+fn of_node(private_port: u16) -> Document {
+    Document::new(node(private_port), PathAndQuery::from_static(STELLAR_TOML))
+        .header(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))
+}
+
+fn generated(network: &Network, account: Address) -> Fixed {
+    Fixed::new(
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+        stellar_toml(&network.passphrase, account),
+    )
+    .header(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))
+}
+
+/// The least that SEP-1 asks for: which network, which account.
+fn stellar_toml(passphrase: &str, account: Address) -> String {
+    let passphrase = toml::Value::from(passphrase);
+    format!("VERSION = \"2.0.0\"\nNETWORK_PASSPHRASE = {passphrase}\nACCOUNTS = [\"{account}\"]\n")
 }
 
 async fn wait_for_node(port: u16) {
@@ -121,5 +142,19 @@ impl HomeDomain {
                 .await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_document_says_network_and_account() {
+        let account: Address = "GD6ROJBYLKQMOW3E7N4M2YBPUHMZD7PL65VRHRMO24BOVSBV5H3BQRSL".parse().unwrap();
+        let passphrase = "Quote \" and backslash \\ ; 2026";
+        let read: toml::Table = stellar_toml(passphrase, account).parse().unwrap();
+        assert_eq!(read["NETWORK_PASSPHRASE"].as_str(), Some(passphrase));
+        assert_eq!(read["ACCOUNTS"][0].as_str(), Some(account.to_string().as_str()));
     }
 }

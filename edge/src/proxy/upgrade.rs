@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
+use super::OpenRequest;
 use super::body::{ResponseBody, Source};
 use super::refusal::Refusal;
 use super::request::{Checked, Wish, names_websocket};
@@ -22,6 +23,7 @@ pub(super) async fn pass(
     mut checked: Checked,
     upstream: &Upstream,
     spliced: &TaskTracker,
+    open: OpenRequest,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let upstream = upstream.upgrading().ok_or(Refusal::NoWebSocket)?;
     let visitor_side = checked.parts.extensions.remove::<OnUpgrade>();
@@ -42,7 +44,10 @@ pub(super) async fn pass(
         return Err(Refusal::BrokenUpstream);
     }
     let upstream_side = hyper::upgrade::on(&mut answer);
-    spliced.spawn(splice(visitor_side, upstream_side));
+    spliced.spawn(async move {
+        splice(visitor_side, upstream_side).await;
+        drop(open);
+    });
     let mut response = upstream.head(answer.map(|_| ResponseBody::empty()));
     match wish {
         Wish::Tunnel => {

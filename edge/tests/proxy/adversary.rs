@@ -1,7 +1,7 @@
 //! An adversary at the door: requests that are meant to be understood differently by two servers in a row (SECURITY
 //! 17–19). Knows nothing of the TLS end under attack but how to connect to it, so every user of the edge can be tried.
 //!
-//! Other crates include this file with `#[path]`; it needs nothing but tokio.
+//! Other crates include this file with `#[path]`; it needs nothing but tokio and futures.
 
 #[path = "adversary/frames.rs"]
 pub mod frames;
@@ -48,27 +48,34 @@ where
     S: Wire,
 {
     let mut failures = Vec::new();
-    for (number, case) in http1::cases(host).into_iter().enumerate() {
+    let (old, new) = (http1::cases(host), http2::cases(host));
+    // Side by side: most of the time is spent waiting whether more comes.
+    let talks = old.iter().enumerate().map(async |(number, case)| {
         let wire = connect(b"http/1.1").await.expect("a connection");
         let bytes = case.text.replace("{n}", &format!("h1-{number}"));
         let statuses = tokio::time::timeout(DEADLINE, http1::talk(wire, bytes.as_bytes())).await;
-        let statuses = statuses.unwrap_or_else(|_| panic!("{}: no end of it", case.name));
+        statuses.unwrap_or_else(|_| panic!("{}: no end of it", case.name))
+    });
+    let answers = futures::future::join_all(talks).await;
+    for (number, (case, statuses)) in old.iter().zip(answers).enumerate() {
         let answered = statuses.iter().filter(|status| **status == 200).count();
-        judge(&mut failures, case.name, case.expect, recorder, &format!("/h1-{number}/"), answered).await;
+        judge(&mut failures, case.name, case.expect, recorder, &format!("/h1-{number}/"), answered);
     }
-    for (number, case) in http2::cases(host).into_iter().enumerate() {
+    let talks = new.iter().enumerate().map(async |(number, case)| {
         let wire = connect(b"h2").await.expect("a connection");
-        let prefix = format!("/h2-{number}/");
-        let ended = tokio::time::timeout(DEADLINE, http2::talk(wire, &case, &prefix)).await;
+        let ended = tokio::time::timeout(DEADLINE, http2::talk(wire, case, &format!("/h2-{number}/"))).await;
         ended.unwrap_or_else(|_| panic!("{}: no end of it", case.name));
-        judge(&mut failures, case.name, case.expect, recorder, &prefix, 1).await;
+    });
+    futures::future::join_all(talks).await;
+    for (number, case) in new.iter().enumerate() {
+        judge(&mut failures, case.name, case.expect, recorder, &format!("/h2-{number}/"), 1);
     }
     let odd = recorder.odd();
     assert!(odd.is_empty(), "the upstream was sent what is not HTTP: {odd:#?}");
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-async fn judge(
+fn judge(
     failures: &mut Vec<String>,
     name: &str,
     expect: Expect,

@@ -1,5 +1,7 @@
 //! Bodies of any length, whole or broken off.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -161,8 +163,10 @@ async fn events_arrive_as_they_are_written_and_stopping_lets_answers_finish() {
     let request = Request::get("/events").header("host", HOST).body(empty()).unwrap();
     let mut answer = within(sender.send_request(request)).await.unwrap().into_body();
     for event in ["data: 1\n\n", "data: 2\n\n"] {
+        let written = Instant::now();
         send.send(event).await.unwrap();
         let frame = within(answer.frame()).await.unwrap().unwrap();
+        println!("an event arrived {:?} after it was written", written.elapsed());
         assert_eq!(frame.into_data().unwrap(), event);
     }
     rig.stop.cancel();

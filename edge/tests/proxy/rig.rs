@@ -62,6 +62,7 @@ where
     let address = upstream.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = upstream.accept().await {
+            stream.set_nodelay(true).unwrap();
             let (answer, record) = (answer.clone(), seen.clone());
             let service = service_fn(move |request: Request<Incoming>| {
                 record.lock().unwrap().push(Seen {
@@ -105,6 +106,7 @@ pub async fn serving(site: Site, seen: Record) -> Rig {
     let stopped = stop.clone();
     tokio::spawn(async move {
         while let Ok((stream, address)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
             let (tls, site, stop) = (tls.clone(), site.clone(), stopped.clone());
             tokio::spawn(async move {
                 if let Ok(visitor) = tls.accept(stream).await {

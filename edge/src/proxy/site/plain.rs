@@ -20,7 +20,20 @@ pub(super) fn plain(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_path_has_nothing_left_to_fold(path in "(/|%2f|%5c|%2e|%2E|\\.|;|a|%61|%|\\\\|%00|é){0,24}") {
+            let plain = plain(&path);
+            let segments: Vec<&str> = plain.strip_prefix('/').unwrap().split('/').collect();
+            let (last, inner) = segments.split_last().unwrap();
+            prop_assert!(inner.iter().all(|segment| !matches!(*segment, "" | "." | "..")), "{}", plain);
+            prop_assert!(!matches!(*last, "." | "..") && !plain.contains(['\\', ';']), "{}", plain);
+        }
+    }
 
     #[test]
     fn many_spellings_have_one_plain_form() {

@@ -18,7 +18,7 @@ use super::Upstream;
 use crate::proxy::body::{RequestBody, ResponseBody, Source};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::request::Checked;
-use health::Health;
+use health::{Health, Trials};
 
 /// How long an upstream may take to answer a check.
 const CHECK_DEADLINE: Duration = Duration::from_secs(5);
@@ -71,9 +71,18 @@ impl Pool {
         for member in self.in_turn() {
             let body = std::mem::replace(&mut checked.body, Source::Nothing);
             let (request, returned) = member.upstream.outgoing(checked.head(body));
-            match member.exchange(request).await {
-                Ok(answer) => return Ok(answer),
+            match member.upstream.exchange(request).await {
+                Ok(answer) => {
+                    // Where there are checks they decide: a page may be there although the service is unwell.
+                    if self.0.checks.is_none() {
+                        member.health().passed();
+                    }
+                    return Ok(answer);
+                }
                 Err(refused) => refusal = refused,
+            }
+            if refusal.is_upstreams_fault() {
+                member.failed();
             }
             if !refusal.is_unconnected() {
                 break;
@@ -100,7 +109,9 @@ impl Pool {
         let now = Instant::now();
         let first = next.fetch_add(1, Ordering::Relaxed);
         let rotated = (0..members.len()).map(|i| &members[first.wrapping_add(i) % members.len()]);
-        let (mut usable, rest): (Vec<_>, Vec<_>) = rotated.partition(|member| member.health().usable(now));
+        let trials = if checks.is_some() { Trials::ByChecks } else { Trials::ByVisitors };
+        let (mut usable, rest): (Vec<_>, Vec<_>) =
+            rotated.partition(|member| member.health().usable(now, trials));
         usable.extend(rest);
         usable
     }
@@ -109,16 +120,6 @@ impl Pool {
 impl Member {
     fn health(&self) -> std::sync::MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn exchange(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Refusal> {
-        let answer = self.upstream.exchange(request).await;
-        match &answer {
-            Ok(_) => self.health().passed(),
-            Err(refusal) if refusal.is_upstreams_fault() => self.failed(),
-            Err(_) => {}
-        }
-        answer
     }
 
     fn failed(&self) {

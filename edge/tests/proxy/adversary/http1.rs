@@ -8,7 +8,7 @@ use super::Expect::{self, Answered, AtMostOne, One, Refused};
 use super::Wire;
 
 /// How long the TLS end may be silent after an answer until it is done.
-const QUIET: Duration = Duration::from_millis(250);
+const QUIET: Duration = Duration::from_millis(750);
 
 pub(super) struct Case {
     pub(super) name: &'static str,

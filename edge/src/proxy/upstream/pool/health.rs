@@ -25,12 +25,21 @@ pub(super) enum Health {
     },
 }
 
+/// What finds out whether an upstream that is out is well again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trials {
+    /// A visitor's request now and then.
+    ByVisitors,
+    /// Requests of our own.
+    ByChecks,
+}
+
 impl Health {
-    /// Whether to give it a request now. One that is out gets a single one whenever its trial is due.
-    pub(super) fn usable(&mut self, now: Instant) -> bool {
+    /// Whether to give it a visitor's request now. One that is out gets at most a single one whenever its trial is due.
+    pub(super) fn usable(&mut self, now: Instant, trials: Trials) -> bool {
         match self {
             Self::Sound | Self::Failing(_) => true,
-            Self::Out { trial, .. } if *trial <= now => {
+            Self::Out { trial, .. } if trials == Trials::ByVisitors && *trial <= now => {
                 *trial = now + TRIAL;
                 true
             }
@@ -68,26 +77,34 @@ impl Health {
 mod tests {
     use super::*;
 
+    fn usable(health: &mut Health, now: Instant) -> bool {
+        health.usable(now, Trials::ByVisitors)
+    }
+
     #[test]
     fn it_takes_three_failures_to_fall_and_two_successes_to_rise() {
         let start = Instant::now();
         let mut health = Health::default();
         assert!(!health.failed(start) && !health.failed(start));
         health.passed();
-        assert!(!health.failed(start) && !health.failed(start) && health.usable(start));
+        assert!(!health.failed(start) && !health.failed(start) && usable(&mut health, start));
         assert!(health.failed(start), "the third in a row");
-        assert!(!health.usable(start + TRIAL - Duration::from_millis(1)));
+        assert!(!usable(&mut health, start + TRIAL - Duration::from_millis(1)));
+        assert!(
+            !health.usable(start + 10 * TRIAL, Trials::ByChecks),
+            "no visitor is used for what checks do"
+        );
         // One trial at a time; a failed one begins the wait anew.
         let later = start + TRIAL;
-        assert!(health.usable(later) && !health.usable(later));
+        assert!(usable(&mut health, later) && !usable(&mut health, later));
         assert!(!health.failed(later), "it is out already");
-        assert!(!health.usable(later + TRIAL / 2));
+        assert!(!usable(&mut health, later + TRIAL / 2));
         let again = later + TRIAL;
-        assert!(health.usable(again));
+        assert!(usable(&mut health, again));
         health.passed();
-        assert!(health.usable(again), "a second trial at once");
-        assert!(!health.usable(again), "but no third");
+        assert!(usable(&mut health, again), "a second trial at once");
+        assert!(!usable(&mut health, again), "but no third");
         health.passed();
-        assert!(health.usable(again) && health.usable(again));
+        assert!(usable(&mut health, again) && usable(&mut health, again));
     }
 }
