@@ -30,9 +30,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Control messages waiting in each direction.
 pub(crate) const CONTROL_QUEUE: usize = 32;
 
-/// By how much the window of busy streams may grow beyond yamux's 256 KiB, in all. One paused download holds at
-/// most this much, half of what a connection may leave unread.
-const WINDOW_GROWTH: usize = 8 << 20;
+/// By how much the window of busy streams may grow beyond yamux's 256 KiB, in all: at a round trip of 100 ms one stream
+/// moves five to eight times this a second. One paused download holds at most this much, half of what a connection may
+/// leave unread.
+const WINDOW_GROWTH: usize = 16 << 20;
 const YAMUX_CREDIT: usize = yamux::DEFAULT_CREDIT as usize;
 
 /// The ends of a connection's queues that its user holds.

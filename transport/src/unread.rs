@@ -24,9 +24,9 @@ pub struct UnreadLimits {
 }
 
 impl Default for UnreadLimits {
-    /// 16 MiB and 8,192 frames.
+    /// 32 MiB and 8,192 frames.
     fn default() -> Self {
-        Self { bytes: 16 << 20, frames: 8192 }
+        Self { bytes: 32 << 20, frames: 8192 }
     }
 }
 
