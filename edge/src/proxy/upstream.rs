@@ -37,8 +37,9 @@ mod target;
 
 use dial::{Dial, UpstreamStream};
 
-/// Connections kept open to one upstream although no request uses them.
-const MAX_IDLE: usize = 32;
+/// Connections kept open to one upstream although no request uses them: as many as visitors of one session may use at
+/// once, or a crowd of them would make new connections all the time.
+const MAX_IDLE: usize = 256;
 
 /// Bytes of an answer that may arrive over HTTP/2 before the visitor took any: of one, and of all in a connection.
 const H2_STREAM_WINDOW: u32 = 1024 * 1024;
