@@ -171,8 +171,10 @@ async fn upload(mut io: tunnler_transport::SessionStream) -> std::io::Result<()>
     io.read_exact(&mut kind).await?;
     let chunk = [7; 32 * 1024];
     io.write_all(&chunk).await?;
-    while kind[0] == 0 {
-        io.write_all(&chunk).await?;
+    if kind == [0] {
+        loop {
+            io.write_all(&chunk).await?;
+        }
     }
     io.shutdown().await?;
     tokio::io::copy(&mut io, &mut tokio::io::sink()).await.map(drop)

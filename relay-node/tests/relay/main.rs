@@ -2,6 +2,7 @@
 
 mod abuse;
 #[path = "../../../edge/tests/proxy/adversary.rs"]
+#[allow(dead_code, reason = "the edge's own tests use the rest")]
 mod adversary;
 mod attacks;
 mod bearer;
