@@ -36,7 +36,7 @@ pub enum ChainError {
         pages: u32,
     },
     /// The directory is not complete yet.
-    #[error("the chain was not read within {waited:?}: {problem}")]
+    #[error("the chain was not read within {} s: {problem}", waited.as_secs())]
     NotReady {
         /// How long was waited.
         waited: Duration,

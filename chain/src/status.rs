@@ -145,6 +145,12 @@ impl ChainStatus {
         self.endpoints.iter().filter(|endpoint| endpoint.usable).count()
     }
 
+    /// Whether every endpoint has spoken or failed, and too few of them are of use.
+    pub fn lacks_quorum(&self) -> bool {
+        let heard = |endpoint: &EndpointStatus| endpoint.usable || endpoint.last_error.is_some();
+        self.endpoints.iter().all(heard) && self.usable() < self.quorum
+    }
+
     /// What the endpoints last said, for an error message.
     pub fn problem(&self) -> String {
         let problem = |endpoint: &EndpointStatus| {

@@ -8,6 +8,7 @@ use stellar_xdr::{
     ScVal, ScVec, WriteXdr,
 };
 use tunnler_chain::FollowedNames;
+use tunnler_chain::read::read_relays;
 use tunnler_chain::status::Alarm;
 use tunnler_localnet::FaultSwitches;
 use tunnler_protocol::time::UnixSeconds;
@@ -126,6 +127,10 @@ async fn a_restart_needs_no_endpoint() {
     for endpoint in 0..2 {
         world.net.set_faults(endpoint, FaultSwitches { down: true, ..FaultSwitches::default() }).await;
     }
+    // What keeps nothing gives up soon.
+    let asked = std::time::Instant::now();
+    let refused = read_relays(&world.network).await.expect_err("no endpoint").to_string();
+    assert!(asked.elapsed() < Duration::from_secs(10) && refused.contains("agreement of 2"), "{refused}");
     let started = std::time::Instant::now();
     let chain = world.reader_kept(FollowedNames::All, Some(state.path().into()));
     let directory = chain.handle().directory().expect("served at once");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
-use tunnler_chain::read::READ_TIMEOUT;
+use tunnler_chain::read::{READ_TIMEOUT, SECOND_CHANCE};
 use tunnler_chain::status::Alarm;
 use tunnler_chain::{Chain, ChainConfig, ChainStatus, EndpointStatus, FollowedNames};
 use tunnler_protocol::network::Network;
@@ -16,8 +16,6 @@ use crate::error::ClientError;
 
 /// How long endpoints that say nothing are waited for: one call's time and a little.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// How long endpoints that fail are given to come back.
-const SECOND_CHANCE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(shared: &Shared, network: Network) -> Result<(), ClientError> {
@@ -46,11 +44,9 @@ async fn settled(chain: &Chain) -> ChainStatus {
     let started = Instant::now();
     loop {
         let status = chain.handle().status();
-        let heard = status.endpoints.iter().filter(|endpoint| is_heard(endpoint)).count();
         let waited = started.elapsed();
-        let told = heard == status.endpoints.len() || waited > PATIENCE;
-        let usable = status.endpoints.iter().filter(|endpoint| endpoint.usable).count();
-        let hopeless = usable < status.quorum && waited > SECOND_CHANCE;
+        let told = status.endpoints.iter().all(is_heard) || waited > PATIENCE;
+        let hopeless = status.lacks_quorum() && waited > SECOND_CHANCE;
         if told && (status.ledger.is_some() || hopeless) || waited > READ_TIMEOUT {
             return status;
         }
