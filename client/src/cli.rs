@@ -91,6 +91,9 @@ pub(crate) struct RelayWishes {
     /// Never use this relay (may be repeated)
     #[arg(long = "avoid", value_name = "ADDRESS")]
     pub(crate) denied: Vec<Address>,
+    /// Use this relay before all others, whether or not the chain knows it (may be repeated)
+    #[arg(long = "relay", value_name = "wss://HOST:PORT#ADDRESS")]
+    pub(crate) named: Vec<String>,
     /// Prefer relays of this region
     #[arg(long, value_name = "CODE")]
     pub(crate) region: Option<String>,

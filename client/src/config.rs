@@ -16,6 +16,7 @@ use tunnler_protocol::{Address, Label, ServiceName};
 
 use crate::cli::Shared;
 use crate::error::ClientError;
+use crate::named;
 use crate::state::StateDir;
 use crate::tunnel::{Service, TunnelConfig};
 use service::RawService;
@@ -57,6 +58,7 @@ struct RawRelays {
     pin: Vec<Address>,
     only: BTreeSet<Address>,
     avoid: BTreeSet<Address>,
+    named: Vec<String>,
     region: Option<String>,
 }
 
@@ -103,6 +105,8 @@ impl Configuration {
         config.allowed = self.relays.only;
         config.denied = self.relays.avoid;
         config.region = self.relays.region;
+        let named = self.relays.named.iter().map(|text| named::read(text));
+        config.named = named.collect::<Result<_, _>>()?;
         Ok(config)
     }
 }

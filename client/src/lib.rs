@@ -32,6 +32,7 @@ pub mod cli;
 mod commands;
 mod config;
 pub mod error;
+mod named;
 pub mod state;
 pub mod status;
 pub mod tunnel;

@@ -22,12 +22,12 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tunnler_chain::{Chain, ChainConfig, FollowedNames, POLL};
-use tunnler_edge::proxy::{Backend, HostHeader, Target, Upstream, UpstreamTls};
 use tunnler_edge::acme::CertificateAuthority;
+use tunnler_edge::proxy::{Backend, HostHeader, Target, Upstream, UpstreamTls};
 use tunnler_edge::tls::TlsEnd;
 use tunnler_edge::{Certificates, Site};
 use tunnler_protocol::agent::{self, State};
-use tunnler_protocol::directory::{AccountHosts, Directory};
+use tunnler_protocol::directory::{AccountHosts, Directory, Relay};
 use tunnler_protocol::name::PublicName;
 use tunnler_protocol::network::Network;
 use tunnler_protocol::presence::{self as wire, ServiceKind, TlsMode};
@@ -39,7 +39,7 @@ use crate::error::ClientError;
 use crate::state::StateDir;
 use crate::status::Status;
 use door::Door;
-use driver::Driver;
+use driver::{Driver, Parts};
 use presence::Signer;
 
 pub(crate) use probe::round_trip;
@@ -74,6 +74,8 @@ pub struct TunnelConfig {
     pub denied: BTreeSet<Address>,
     /// Preferred region code.
     pub region: Option<String>,
+    /// Relays used before all others, whether or not the chain knows them. Visitors find only those it knows.
+    pub named: Vec<Arc<Relay>>,
     /// Where certificates come from.
     pub authority: CertificateAuthority,
 }
@@ -171,6 +173,7 @@ impl TunnelConfig {
             allowed: BTreeSet::new(),
             denied: BTreeSet::new(),
             region: None,
+            named: Vec::new(),
         }
     }
 
@@ -183,6 +186,7 @@ impl TunnelConfig {
             region: self.region.clone(),
             ingress_port: self.network.ingress_port,
             addresses: self.network.address_policy(),
+            named: self.named.clone(),
             labels: self.labels.clone(),
         }
     }
@@ -288,9 +292,9 @@ impl Tunnel {
             certificates: certificates.clone(),
             events: events.clone(),
         };
-        let driver =
-            Driver::new(&config, chain, signer, door.clone(), certificates, urls, events.clone(), status);
-        let driver = tokio::spawn(driver.run(keeping, stop.clone()));
+        let (tells, door_of_driver) = (events.clone(), door.clone());
+        let parts = Parts { chain, signer, door: door_of_driver, certificates, urls, events: tells, status };
+        let driver = tokio::spawn(Driver::new(&config, parts).run(keeping, stop.clone()));
         Ok(Self { status: followed, events, stop, door, driver })
     }
 

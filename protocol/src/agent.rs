@@ -213,8 +213,9 @@ impl Agent {
 
     fn directory_changed(&mut self, now: Instant, directory: Arc<Directory>) {
         let first = self.directory.replace(directory.clone()).is_none();
-        self.experience
-            .retain(|relay, _| directory.relays.contains_key(relay) || self.slots.contains_key(relay));
+        let policy = &self.config.policy;
+        let known = |relay: &Address| directory.relays.contains_key(relay) || policy.names(relay);
+        self.experience.retain(|relay, _| known(relay) || self.slots.contains_key(relay));
         if first {
             self.measure(now);
         }

@@ -52,8 +52,22 @@ pub struct Policy {
     pub ingress_port: u16,
     /// Which addresses may be dialled.
     pub addresses: AddressPolicy,
+    /// Relays that the user named by address and key: used before all others, whatever the chain says of them.
+    pub named: Vec<Arc<Relay>>,
     /// Names to serve, whose owners may allow certain relays only.
     pub labels: Vec<Label>,
+}
+
+impl Policy {
+    /// Whether the user named this relay by address and key.
+    pub fn names(&self, relay: &Address) -> bool {
+        self.named.iter().any(|named| named.address == *relay)
+    }
+
+    /// Which addresses of this relay may be dialled: those that the user wrote down always.
+    pub fn addresses_of(&self, relay: &Address) -> AddressPolicy {
+        if self.names(relay) { AddressPolicy::AllowPrivate } else { self.addresses }
+    }
 }
 
 /// What a client has learnt about one relay.
@@ -97,6 +111,8 @@ pub enum Factor {
     Held,
     /// Pinned by the user.
     Pinned,
+    /// Named by the user, with its key.
+    Named,
 }
 
 /// Why a relay is not to be used now.
@@ -128,9 +144,9 @@ pub fn rank(
     now: Instant,
 ) -> Vec<Ranked> {
     let unknown = Experience::default();
-    let mut ranked: Vec<Ranked> = directory
-        .relays
-        .values()
+    let on_chain = directory.relays.values().filter(|relay| !policy.names(&relay.address));
+    let mut ranked: Vec<Ranked> = on_chain
+        .chain(&policy.named)
         .map(|relay| {
             let learnt = experience.get(&relay.address).unwrap_or(&unknown);
             let held = held.contains(&relay.address);
@@ -211,7 +227,10 @@ fn weigh(
         factors.push(Factor::Held);
         cost = cost.saturating_sub(HELD_MS.max(cost / 5));
     }
-    if policy.pinned.contains(&relay.address) {
+    if policy.names(&relay.address) {
+        factors.push(Factor::Named);
+        cost /= 1000;
+    } else if policy.pinned.contains(&relay.address) {
         factors.push(Factor::Pinned);
         cost /= 1000;
     }
@@ -237,9 +256,13 @@ fn exclusion(
     policy: &Policy,
     now: Instant,
 ) -> Option<Exclusion> {
-    let listed = policy.allowed.is_empty() || policy.allowed.contains(&relay.address);
+    let allowed = policy.allowed.contains(&relay.address) || policy.names(&relay.address);
+    let listed = policy.allowed.is_empty() || allowed;
     if !listed || policy.denied.contains(&relay.address) {
         return Some(Exclusion::Denied);
+    }
+    if policy.names(&relay.address) {
+        return learnt.trouble.remaining(now).filter(|_| !held).map(Exclusion::InTrouble);
     }
     // Ledger time on both sides: a client that has not heard of the chain for a day keeps its relays.
     if !relay.is_active(directory.ledger.closed_at, directory.heartbeat_ttl) {
@@ -286,6 +309,7 @@ impl fmt::Display for Factor {
             Self::Failures(count) => write!(f, "failed {count}×"),
             Self::Held => write!(f, "in use"),
             Self::Pinned => write!(f, "pinned"),
+            Self::Named => write!(f, "named by you"),
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::cli::{RelayWishes, Shared, label};
 use crate::error::ClientError;
+use crate::named;
 use crate::state::StateDir;
 use crate::tunnel::{Service, Tunnel, TunnelConfig, TunnelEvent};
 
@@ -63,6 +64,7 @@ impl PublishArguments {
         config.allowed = self.wishes.allowed.into_iter().collect();
         config.denied = self.wishes.denied.into_iter().collect();
         config.region = self.wishes.region;
+        config.named = self.wishes.named.iter().map(|text| named::read(text)).collect::<Result<_, _>>()?;
         Ok(config)
     }
 

@@ -13,14 +13,16 @@ use tunnler_protocol::selection::{self, Experience, Policy, Ranked};
 use super::print;
 use crate::cli::{RelayWishes, Shared};
 use crate::error::ClientError;
+use crate::named;
 use crate::tunnel::round_trip;
 
 pub(crate) async fn run(shared: &Shared, wishes: &RelayWishes) -> Result<(), ClientError> {
     let network = shared.network()?;
     let directory = read::read_relays(&network).await?;
-    let policy = policy(&network, wishes);
-    let measured = directory.relays.values().map(|relay| async {
-        let addresses = relay.addresses(policy.addresses).map(|ip| (ip, relay.control_port).into()).collect();
+    let policy = policy(&network, wishes)?;
+    let on_chain = directory.relays.values().filter(|relay| !policy.names(&relay.address));
+    let measured = on_chain.chain(&policy.named).map(|relay| async {
+        let addresses = relay.addresses(policy.addresses_of(&relay.address)).map(|ip| (ip, relay.control_port).into()).collect();
         let rtt = round_trip(addresses).await;
         (relay.address, Experience { rtt, ..Experience::default() })
     });
@@ -44,16 +46,17 @@ pub(crate) async fn run(shared: &Shared, wishes: &RelayWishes) -> Result<(), Cli
     Ok(())
 }
 
-fn policy(network: &Network, wishes: &RelayWishes) -> Policy {
-    Policy {
+fn policy(network: &Network, wishes: &RelayWishes) -> Result<Policy, ClientError> {
+    Ok(Policy {
         pinned: wishes.pinned.clone(),
         allowed: wishes.allowed.iter().copied().collect(),
         denied: wishes.denied.iter().copied().collect(),
         region: wishes.region.clone(),
         ingress_port: network.ingress_port,
         addresses: network.address_policy(),
+        named: wishes.named.iter().map(|text| named::read(text)).collect::<Result<_, _>>()?,
         labels: Vec::new(),
-    }
+    })
 }
 
 fn reasons(relay: &Ranked) -> Vec<String> {

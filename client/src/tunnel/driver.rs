@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tunnler_chain::Chain;
 use tunnler_edge::Certificates;
 use tunnler_protocol::agent::{Action, Agent, Config, Event, Loss, State, Visit};
-use tunnler_protocol::directory::{AddressPolicy, Directory, Relay};
+use tunnler_protocol::directory::{Directory, Relay};
 use tunnler_protocol::instance::SessionId;
+use tunnler_protocol::selection::Policy;
 use tunnler_protocol::{Address, HostName, Label, UnixSeconds};
 use tunnler_transport::{ConnectOptions, Login, MemoryBudget, RelayTarget, SessionControl};
 
@@ -39,6 +40,17 @@ const REFUSALS_TOLD: u32 = 8;
 /// Visitors have this long to finish when the user ends the program.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// What a driver works with.
+pub(super) struct Parts {
+    pub(super) chain: Chain,
+    pub(super) signer: Arc<Signer>,
+    pub(super) door: Arc<Door>,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) urls: Urls,
+    pub(super) events: broadcast::Sender<TunnelEvent>,
+    pub(super) status: watch::Sender<Status>,
+}
+
 /// The task behind a [`super::Tunnel`].
 pub(super) struct Driver {
     agent: Agent,
@@ -53,7 +65,7 @@ pub(super) struct Driver {
     status: watch::Sender<Status>,
     session: SessionId,
     options: ConnectOptions,
-    addresses: AddressPolicy,
+    policy: Policy,
     sessions: BTreeMap<Address, Held>,
     problems: BTreeMap<Address, String>,
     tasks: JoinSet<()>,
@@ -72,16 +84,8 @@ struct Held {
 }
 
 impl Driver {
-    pub(super) fn new(
-        config: &TunnelConfig,
-        chain: Chain,
-        signer: Arc<Signer>,
-        door: Arc<Door>,
-        certificates: Arc<Certificates>,
-        urls: Urls,
-        events: broadcast::Sender<TunnelEvent>,
-        status: watch::Sender<Status>,
-    ) -> Self {
+    pub(super) fn new(config: &TunnelConfig, parts: Parts) -> Self {
+        let Parts { chain, signer, door, certificates, urls, events, status } = parts;
         let agent =
             Agent::new(Config { sessions: config.sessions, policy: config.policy(), seed: rand::random() });
         Self {
@@ -97,7 +101,7 @@ impl Driver {
             status,
             session: SessionId(rand::random()),
             options: ConnectOptions { roots: None, budget: MemoryBudget::new(UNREAD) },
-            addresses: config.network.address_policy(),
+            policy: config.policy(),
             sessions: BTreeMap::new(),
             problems: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -128,7 +132,7 @@ impl Driver {
             let looking = Looking {
                 hosts: self.signer.relayed().to_vec(),
                 chain: self.chain.handle(),
-                policy: self.addresses,
+                policy: self.policy.addresses,
                 status: self.status.subscribe(),
                 overview: overview.clone(),
                 events: self.events.clone(),
@@ -397,7 +401,7 @@ impl Driver {
     }
 
     fn sockets(&self, relay: &Relay, port: u16) -> Vec<SocketAddr> {
-        relay.addresses(self.addresses).map(|ip| SocketAddr::new(ip, port)).collect()
+        relay.addresses(self.policy.addresses_of(&relay.address)).map(|ip| SocketAddr::new(ip, port)).collect()
     }
 
     /// Some address outside, to see by which own address it is reached.

@@ -53,6 +53,7 @@ pub(crate) fn policy() -> Policy {
         region: None,
         ingress_port: 443,
         addresses: AddressPolicy::AllowPrivate,
+        named: Vec::new(),
         labels: Vec::new(),
     }
 }
@@ -142,4 +143,26 @@ fn wishes_and_records_exclude() {
     let expected = ["denied by you", "draining", "inactive", "no usable address", "other ingress port"]
         .map(String::from);
     assert_eq!(found, BTreeSet::from(expected));
+}
+
+#[test]
+fn a_relay_named_by_the_user_comes_first_whatever_the_chain_says() {
+    let (public, unknown) = (relay(1), Relay { heartbeat: None, ..relay(2) });
+    let mut delisted = relay(3);
+    delisted.status = RelayStatus::Delisted;
+    let named =
+        vec![Arc::new(unknown.clone()), Arc::new(Relay { status: RelayStatus::Active, ..delisted.clone() })];
+    let mut directory = directory([public.clone(), delisted.clone()]);
+    directory.ledger.closed_at = UnixSeconds(10_000);
+    let policy = Policy { named, addresses: AddressPolicy::GlobalOnly, ..policy() };
+    let ranked = rank(&directory, &learnt(&[(&public, 1)]), &[], &policy, 0, Instant::now());
+    assert_eq!(ranked.len(), 3, "one place each");
+    assert!(
+        ranked[..2].iter().all(|ranked| ranked.excluded.is_none() && ranked.factors.contains(&Factor::Named))
+    );
+    assert_eq!(ranked[2].relay.address, public.address);
+    let denied = Policy { denied: BTreeSet::from([unknown.address]), ..policy };
+    let ranked = rank(&directory, &BTreeMap::new(), &[], &denied, 0, Instant::now());
+    let found = ranked.iter().find(|ranked| ranked.relay.address == unknown.address).unwrap();
+    assert_eq!(found.excluded, Some(Exclusion::Denied));
 }
