@@ -6,6 +6,7 @@ mod adversary;
 mod bodies;
 mod files;
 mod hostile;
+mod odd_upstreams;
 mod requests;
 mod rig;
 mod routing;
