@@ -16,6 +16,15 @@ use crate::process::{self, Process, source_root};
 pub const HOST: &str = "bench.test";
 const START: Duration = Duration::from_secs(20);
 
+/// How rathole is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settings {
+    /// As `scripts/bench.d` says: TCP_NODELAY everywhere.
+    Tuned,
+    /// The same without a word about TCP_NODELAY.
+    AsItComes,
+}
+
 /// Both ends of a rathole tunnel.
 #[derive(Debug)]
 pub struct Rathole {
@@ -86,26 +95,45 @@ pub async fn upstream(dir: &Path) -> Result<(Process, SocketAddr)> {
 
 impl Rathole {
     /// Starts both ends, set as `scripts/bench.d/NAME-{server,client}.toml` say.
-    pub async fn start(dir: &Path, name: &str, page: SocketAddr, bodies: SocketAddr) -> Result<Self> {
+    pub async fn start(
+        dir: &Path,
+        name: &str,
+        settings: Settings,
+        page: SocketAddr,
+        bodies: SocketAddr,
+    ) -> Result<Self> {
+        let dir = &match settings {
+            Settings::Tuned => dir.to_owned(),
+            Settings::AsItComes => dir.join("as-it-comes"),
+        };
         let (control, visitors_page, visitors_bodies) = (ports::local()?, ports::local()?, ports::local()?);
         let server = [("control", control), ("page", visitors_page), ("bodies", visitors_bodies)];
-        let server = configured(&format!("{name}-server.toml"), dir, &server)?;
-        let mut command = Command::new("rathole");
-        command.arg("--server").arg(server);
-        let mut server = Process::spawn(&format!("{name}-server"), command, dir)?;
-        server.wait_until("listening", START, || accepts(control)).await?;
         let client = [("control", control), ("page_upstream", page), ("bodies_upstream", bodies)];
-        let client = configured(&format!("{name}-client.toml"), dir, &client)?;
-        let mut command = Command::new("rathole");
-        command.arg("--client").arg(client);
-        let mut client = Process::spawn(&format!("{name}-client"), command, dir)?;
-        client
-            .wait_until("serving", START, || async {
-                accepts(visitors_page).await && accepts(visitors_bodies).await
-            })
-            .await?;
+        let mut server = rathole(dir, name, "server", settings, &server)?;
+        server.wait_until("listening", START, || accepts(control)).await?;
+        let mut client = rathole(dir, name, "client", settings, &client)?;
+        let serving = || async { accepts(visitors_page).await && accepts(visitors_bodies).await };
+        client.wait_until("serving", START, serving).await?;
         Ok(Self { server, client, page: visitors_page, bodies: visitors_bodies })
     }
+}
+
+fn rathole(
+    dir: &Path,
+    name: &str,
+    end: &str,
+    settings: Settings,
+    values: &[(&str, SocketAddr)],
+) -> Result<Process> {
+    let file = configured(&format!("{name}-{end}.toml"), dir, values)?;
+    if settings == Settings::AsItComes {
+        let text = std::fs::read_to_string(&file)?;
+        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("nodelay")).collect();
+        std::fs::write(&file, kept.join("\n"))?;
+    }
+    let mut command = Command::new("rathole");
+    command.arg(format!("--{end}")).arg(file);
+    Process::spawn(&format!("{name}-{end}"), command, dir)
 }
 
 impl Proxy {

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 
 use super::link;
-use super::peers::{self, Proxy, Rathole, accepts};
+use super::peers::{self, Proxy, Rathole, Settings, accepts};
 use super::report::Report;
 use super::sessions::Crowd;
 use super::usage::resident;
@@ -28,6 +28,10 @@ pub const TCP: &str = "tunnler, TCP service";
 pub const RATHOLE_WS: &str = "rathole, WebSocket and TLS";
 /// rathole over TCP.
 pub const RATHOLE: &str = "rathole, plain";
+/// The same two without a word about TCP_NODELAY, as many run them.
+pub const RATHOLE_WS_AS_IT_COMES: &str = "rathole, WebSocket, as it comes";
+/// See [`RATHOLE_WS_AS_IT_COMES`].
+pub const RATHOLE_AS_IT_COMES: &str = "rathole, plain, as it comes";
 /// HTTPS through a relay to the client's TLS end.
 pub const PASS: &str = "tunnler, HTTPS";
 /// nginx in front of rathole.
@@ -45,11 +49,24 @@ const START: Duration = Duration::from_secs(20);
 /// Sessions attached, and services of rathole opened, to see what one more costs.
 const SESSIONS: usize = 200;
 
+/// What is measured on a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// Everything.
+    All,
+    /// Requests over a few connections.
+    Requests,
+    /// One big body each way.
+    Bodies,
+}
+
 /// One way from a visitor to the upstreams.
 #[derive(Debug)]
 pub struct Path {
     /// What it is.
     pub name: &'static str,
+    /// What is measured on it.
+    pub measured: Measured,
     /// Where the page is asked for.
     pub page: Entrance,
     /// Where big bodies go.
@@ -66,6 +83,7 @@ pub struct Stand {
     clients: Vec<Client>,
     rathole: Rathole,
     rathole_ws: Rathole,
+    _as_it_comes: [Rathole; 2],
     _proxy: Proxy,
     _processes: Vec<Process>,
     _others: [Client; 3],
@@ -90,8 +108,15 @@ impl Stand {
         peers::write_certificates(dir).await?;
         let (upstream, page) = peers::upstream(dir).await?;
         let (bodies_server, bodies) = role(dir, "bodies", &[]).await?;
-        let rathole = Rathole::start(dir, "rathole", page, bodies).await?;
-        let rathole_ws = Rathole::start(dir, "rathole-websocket", page, bodies).await?;
+        let rathole = Rathole::start(dir, "rathole", Settings::Tuned, page, bodies).await?;
+        let rathole_ws = Rathole::start(dir, "rathole-websocket", Settings::Tuned, page, bodies).await?;
+        let as_it_comes = dir.join("as-it-comes");
+        std::fs::create_dir(&as_it_comes)?;
+        peers::write_certificates(&as_it_comes).await?;
+        let as_it_comes = [
+            Rathole::start(dir, "rathole-websocket", Settings::AsItComes, page, bodies).await?,
+            Rathole::start(dir, "rathole", Settings::AsItComes, page, bodies).await?,
+        ];
         let proxy = Proxy::start(dir, page, bodies, &rathole).await?;
         let pem = |name: &str| dir.join(name).to_string_lossy().into_owned();
         let certificate =
@@ -123,15 +148,22 @@ impl Stand {
             visitor.get_once(&format!("page.{ZONE}"), "/").await.is_ok()
         })
         .await?;
-        let plain =
-            |name, page, bodies| Path { name, page: Entrance::plain(page), bodies: Entrance::plain(bodies) };
+        let measured = |measured, name, page, bodies| Path {
+            name,
+            measured,
+            page: Entrance::plain(page),
+            bodies: Entrance::plain(bodies),
+        };
+        let plain = |name, page, bodies| measured(Measured::All, name, page, bodies);
         let tls = |name, page, bodies| Path {
             name,
+            measured: Measured::All,
             page: Entrance::tls(page, peers::HOST),
             bodies: Entrance::tls(bodies, peers::HOST),
         };
         let pass = Path {
             name: PASS,
+            measured: Measured::All,
             page: Entrance::tls(relay, format!("page.{ZONE}")),
             bodies: Entrance::tls(relay, format!("bodies.{ZONE}")),
         };
@@ -140,11 +172,13 @@ impl Stand {
             plain(TCP, page_port, bodies_port),
             plain(RATHOLE_WS, rathole_ws.page, rathole_ws.bodies),
             plain(RATHOLE, rathole.page, rathole.bodies),
+            measured(Measured::Requests, RATHOLE_WS_AS_IT_COMES, as_it_comes[0].page, as_it_comes[0].bodies),
+            measured(Measured::Requests, RATHOLE_AS_IT_COMES, as_it_comes[1].page, as_it_comes[1].bodies),
             pass,
             tls(NGINX_RATHOLE, proxy.tunnelled, proxy.tunnelled),
             tls(EDGE, edge_page, edge_bodies),
             tls(NGINX, proxy.direct, proxy.direct),
-            plain(FAR, far_page_port, far_bodies_port),
+            measured(Measured::Bodies, FAR, far_page_port, far_bodies_port),
         ];
         Ok(Self {
             paths,
@@ -153,6 +187,7 @@ impl Stand {
             clients,
             rathole,
             rathole_ws,
+            _as_it_comes: as_it_comes,
             _proxy: proxy,
             _processes: vec![upstream, bodies_server, edge_page_server, edge_bodies_server],
             _others: [tcp_bodies, far_page, far_bodies],

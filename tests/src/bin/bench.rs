@@ -27,7 +27,7 @@ enum Role {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
         /// Seconds of one measurement
-        #[arg(long, default_value_t = 2.0)]
+        #[arg(long, default_value_t = 1.5)]
         seconds: f64,
         /// Only paths whose name contains this
         #[arg(long)]
@@ -44,18 +44,6 @@ enum Role {
         /// Seconds of idling in all
         #[arg(long, default_value_t = 600)]
         seconds: u64,
-    },
-    /// Visit one address
-    #[command(hide = true)]
-    Load {
-        #[arg(long)]
-        at: SocketAddr,
-        #[arg(long)]
-        host: Option<String>,
-        #[arg(long, default_value_t = 2.0)]
-        seconds: f64,
-        #[arg(long)]
-        bulk: bool,
     },
     /// Serve and swallow big bodies
     #[command(hide = true)]
@@ -102,19 +90,6 @@ async fn play(role: Role) -> Result<ExitCode> {
             let found = sessions::soak(count, Duration::from_secs(seconds)).await?;
             println!("{}", serde_json::to_string(&found)?);
             Ok(code(found.holds))
-        }
-        Role::Load { at, host, seconds, bulk } => {
-            use tunnler_tests::bench::visits::{Entrance, Way};
-            let entrance = Entrance { address: at, host };
-            if bulk {
-                println!("down {:.0} up {:.0}", entrance.bulk(Way::Down)?, entrance.bulk(Way::Up)?);
-            } else {
-                for n in [1, 32, 256] {
-                    println!("{n} {:?}", entrance.requests(n, Duration::from_secs_f64(seconds))?);
-                }
-                println!("new {:.0}", entrance.connections(16, Duration::from_secs_f64(seconds))?);
-            }
-            Ok(ExitCode::SUCCESS)
         }
         Role::Bodies { listen } => {
             roles::bodies(TcpListener::bind(listen).await?).await?;
