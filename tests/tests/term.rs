@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use hickory_proto::rr::{RData, RecordType};
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RData, RecordType};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -18,8 +21,9 @@ use tunnler_tests::world::{Layout, World};
 
 const HOST: &str = "mynode.tun.test";
 const PASS: &str = "passnode.tun.test";
+const PUBLIC: &str = "public.passnode.tun.test";
 
-/// A network with `mynode`, whose TLS relays end, and `passnode`, whose client does.
+/// A network with `mynode`, whose TLS relays end, and `passnode`, whose client does but for its service `public`.
 struct Scene {
     world: World,
     _web: Web,
@@ -41,7 +45,13 @@ impl Scene {
         world.register_name(&other, "passnode").await?;
         let arguments = ["http", &target, "--name", "mynode", "--tls", "term"];
         let term = publish(&world, &key, "term", &arguments, HOST).await?;
-        let pass = publish(&world, &other, "pass", &["http", &target, "--name", "passnode"], PASS).await?;
+        let file = world.dir().join("tunnler.toml");
+        let service = |name: &str, mode: &str| {
+            format!("[[service]]\nname = \"{name}\"\ntarget = \"{target}\"\ntls = \"{mode}\"\n")
+        };
+        let services = [service("http", "pass"), service("public", "term")].concat();
+        std::fs::write(&file, format!("names = [\"passnode\"]\n{services}"))?;
+        let pass = publish(&world, &other, "pass", &["up", &file.to_string_lossy()], PASS).await?;
         let visitor = world.visitor().await?;
         Ok(Self { world, _web: web, visitor, key, term, pass })
     }
@@ -82,7 +92,10 @@ async fn publish(world: &World, key: &Path, name: &str, arguments: &[&str], host
 fn directories(path: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(path)?.collect::<std::io::Result<Vec<_>>>()?;
     let directories = entries.into_iter().filter(|entry| entry.path().is_dir());
-    Ok(directories.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    let mut names: Vec<String> =
+        directories.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
 }
 
 #[tokio::test]
@@ -91,6 +104,7 @@ async fn relays_end_tls_with_certificates_of_their_own_and_for_nothing_else() ->
     let mut it = Scene::start(scratch.path()).await?;
     each_relay_has_its_own_certificate(&it).await?;
     everything_passes_through(&it).await?;
+    one_service_of_a_client_may_differ(&it).await?;
     caa_names_the_relays_accounts_and_no_wildcard(&it).await?;
     ten_thousand_names_open_no_order(&it).await?;
     a_killed_relay_costs_no_visit(&mut it).await?;
@@ -112,7 +126,7 @@ async fn each_relay_has_its_own_certificate(it: &Scene) -> Result<()> {
     ensure!(!it.world.dir().join("term-state/certs").join(HOST).exists(), "the client ordered one, too");
     for (relay, leaf) in [(1, &first), (2, &second)] {
         let state = it.world.dir().join(format!("relay{relay}/term"));
-        ensure!(directories(&state)? == [HOST], "{:?}", directories(&state)?);
+        ensure!(directories(&state)? == [HOST, PUBLIC], "{:?}", directories(&state)?);
         let key = state.join(HOST).join("key.pem");
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key)?.permissions());
         ensure!(mode & 0o077 == 0, "the key file has mode {mode:o}");
@@ -147,13 +161,44 @@ async fn everything_passes_through(it: &Scene) -> Result<()> {
     Ok(())
 }
 
-async fn caa_names_the_relays_accounts_and_no_wildcard(it: &Scene) -> Result<()> {
-    let caa = it.visitor.resolve(HOST, RecordType::CAA).await?;
-    let mut found: Vec<(String, String)> = Vec::new();
-    for record in &caa.records {
-        let RData::CAA(caa) = &record.data else { continue };
-        found.push((caa.tag.to_string(), String::from_utf8(caa.value.clone())?));
+async fn one_service_of_a_client_may_differ(it: &Scene) -> Result<()> {
+    let certs = it.world.dir().join("pass-state/certs");
+    ensure!(directories(&certs)? == [PASS], "{:?}", directories(&certs)?);
+    let own = CertificateDer::from_pem_file(certs.join(PASS).join("chain.pem"))?;
+    for relay in &it.world.relays {
+        let page = it.visitor.tls().get(relay.ingress(), PASS, PASS, "/").await?;
+        ensure!(page.leaf == own, "TLS of the bare name ends elsewhere");
+        let page = it.visitor.tls().get(relay.ingress(), PUBLIC, PUBLIC, "/").await?;
+        ensure!(page.leaf != own && String::from_utf8_lossy(&page.body).contains(SECRET_PHRASE));
     }
+    // The relays' accounts are allowed for that service and for nothing else of the client.
+    for (host, relays) in [(PASS, 0), (PUBLIC, 2)] {
+        let issue = caa(it, host).await?.into_iter().filter(|(tag, _)| tag == "issue").count();
+        ensure!(issue == relays + 1, "{issue} accounts for {host}");
+    }
+    Ok(())
+}
+
+/// Tags and values. Over TCP, as three accounts do not fit into 512 bytes.
+async fn caa(it: &Scene, host: &str) -> Result<Vec<(String, String)>> {
+    let mut query = Message::new(7, MessageType::Query, OpCode::Query);
+    query.add_query(Query::query(Name::from_ascii(format!("{host}."))?, RecordType::CAA));
+    let query = query.to_vec()?;
+    let mut stream = TcpStream::connect(it.world.dns[0].address()).await?;
+    stream.write_u16(u16::try_from(query.len())?).await?;
+    stream.write_all(&query).await?;
+    let mut answer = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut answer).await?;
+    let mut found = Vec::new();
+    for record in Message::from_vec(&answer)?.answers {
+        let RData::CAA(caa) = record.data else { continue };
+        found.push((caa.tag, String::from_utf8(caa.value)?));
+    }
+    Ok(found)
+}
+
+async fn caa_names_the_relays_accounts_and_no_wildcard(it: &Scene) -> Result<()> {
+    let found = caa(it, HOST).await?;
     let (issue, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(|(tag, _)| tag == "issue");
     ensure!(rest == [("issuewild".to_owned(), ";".to_owned())], "{rest:?}");
     let mut allowed: Vec<String> = issue.into_iter().map(|(_, value)| value).collect();
@@ -188,7 +233,7 @@ fn hello(host: &str) -> Result<Vec<u8>> {
 
 async fn ten_thousand_names_open_no_order(it: &Scene) -> Result<()> {
     let before = it.orders(0).await?;
-    ensure!(before.contains("outcome=\"issued\"} 1"), "{before}");
+    ensure!(before.contains("outcome=\"issued\"} 2"), "{before}");
     let ingress = it.world.relays[0].ingress();
     // One hello, in which names of one length take turns.
     let pattern = hello("n-00000.tun.test")?;
@@ -218,7 +263,7 @@ async fn ten_thousand_names_open_no_order(it: &Scene) -> Result<()> {
     // Some may have met a limit on newcomers; none may have opened anything.
     ensure!(refused > 9_000, "only {refused} were refused");
     ensure!(it.orders(0).await? == before);
-    ensure!(directories(&it.world.dir().join("relay1/term"))? == [HOST]);
+    ensure!(directories(&it.world.dir().join("relay1/term"))? == [HOST, PUBLIC]);
     Ok(())
 }
 
@@ -256,11 +301,11 @@ async fn a_hostile_relay_gets_nothing_signed(it: &mut Scene) -> Result<()> {
         ensure!(!shown.iter().any(|value| value.contains(hostile::VALUE)), "{host}: {shown:?}");
     }
     // And its account is the one that CAA allows, whatever value it got shown.
-    let caa = it.visitor.resolve(PASS, RecordType::CAA).await?;
+    let allowed = caa(it, PASS).await?;
     let kept = std::fs::read(it.world.dir().join("relay1/acme/account.json"))?;
     let kept: serde_json::Value = serde_json::from_slice(&kept)?;
     let account = kept["account"].as_str().context("no account")?;
-    ensure!(!caa.records.iter().any(|record| record.data.to_string().contains(account)), "{caa:?}");
+    ensure!(!allowed.iter().any(|(_, value)| value.contains(account)), "{allowed:?}");
     drop(hostile);
     Ok(())
 }
