@@ -49,6 +49,9 @@ async fn render(State(desk): State<Desk>) -> Response {
             metrics::gauge!("tunnler_sessions").set(desk.relay.session_count() as f64);
             metrics::gauge!("tunnler_unread_bytes").set(desk.relay.unread_bytes() as f64);
             metrics::gauge!("tunnler_certificate").set(f64::from(u8::from(desk.relay.has_certificate())));
+            if let Some(age) = desk.relay.certificate_age() {
+                metrics::gauge!("tunnler_certificate_age_seconds").set(age.as_secs_f64());
+            }
             if let Some(age) = desk.relay.ledger_age() {
                 metrics::gauge!("tunnler_ledger_age_seconds").set(age.as_secs_f64());
             }

@@ -8,10 +8,11 @@ pub mod visible;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tunnler_protocol::HostName;
+use tunnler_protocol::{HostName, UnixSeconds};
 
 use crate::own_host::ACME_ALPN;
 
@@ -23,7 +24,8 @@ struct Resolver {
     /// Where certificates of a CA and its challenges come from.
     acme: Option<Arc<dyn ResolvesServerCert>>,
     self_signed: Arc<CertifiedKey>,
-    issued: std::sync::atomic::AtomicBool,
+    /// When the CA's certificate became valid; 0 while there is none.
+    issued: AtomicU64,
 }
 
 /// Why the own host cannot have certificates.
@@ -61,17 +63,22 @@ impl Certificates {
         let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key.into())?;
         let self_signed = Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], key));
-        Ok(Self(Arc::new(Resolver { acme, self_signed, issued: false.into() })))
+        Ok(Self(Arc::new(Resolver { acme, self_signed, issued: 0.into() })))
     }
 
-    /// Notes that the CA's certificate is in place.
-    pub fn set_issued(&self) {
-        self.0.issued.store(true, std::sync::atomic::Ordering::Relaxed);
+    /// Notes that the CA's certificate, valid from `since` on, is in place.
+    pub fn set_issued(&self, since: UnixSeconds) {
+        self.0.issued.store(since.0.max(1), Ordering::Relaxed);
     }
 
     /// Whether a CA's certificate is in place.
     pub fn has_certificate(&self) -> bool {
-        self.0.issued.load(std::sync::atomic::Ordering::Relaxed)
+        self.issued().is_some()
+    }
+
+    /// Since when the CA's certificate is valid.
+    pub fn issued(&self) -> Option<UnixSeconds> {
+        Some(self.0.issued.load(Ordering::Relaxed)).filter(|since| *since > 0).map(UnixSeconds)
     }
 
     /// For the TLS configuration.

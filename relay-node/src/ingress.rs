@@ -3,6 +3,7 @@
 //! Ends TLS for the relay's own host, and for services whose client asks for it ([`crate::term`]). What else belongs to
 //! a client is passed on byte for byte; what belongs to nobody gets an alert at once.
 
+mod first_byte;
 pub mod hello;
 pub mod visitor;
 
@@ -28,6 +29,7 @@ use crate::prefixes::Place;
 use crate::relay::Shared;
 use crate::route::{self, Claimed, Wanted};
 use crate::{clock, forward, own_host, term};
+use first_byte::FirstByte;
 use hello::{Hello, Replayed};
 use visitor::{Alert, Arrival, Visitor, canonical};
 
@@ -177,10 +179,11 @@ pub async fn deliver<T: Arrival>(
     let carried = async {
         if share.is_metered() {
             let share = Arc::new(share);
-            let (visitor, stream) = (Metered::new(visitor.io, share.clone()), Metered::new(stream, share));
+            let stream = FirstByte::new(Metered::new(stream, share.clone()));
+            let visitor = Metered::new(visitor.io, share);
             splice(visitor, stream, &shared.splices).await
         } else {
-            splice(visitor.io, stream, &shared.splices).await
+            splice(visitor.io, FirstByte::new(stream), &shared.splices).await
         }
     };
     let spliced = tokio::select! {

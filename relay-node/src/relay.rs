@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -153,6 +153,11 @@ impl Observer {
         self.0.certificates.has_certificate()
     }
 
+    /// Time since the own host's certificate of a CA became valid.
+    pub fn certificate_age(&self) -> Option<Duration> {
+        self.0.certificates.issued().map(|since| clock::seconds().since(since))
+    }
+
     /// Bytes that lie unread in all sessions.
     pub fn unread_bytes(&self) -> usize {
         self.0.budget.used()
@@ -161,7 +166,17 @@ impl Observer {
 
 /// Listens at `address`; port 0 takes a free one.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+    bind(address).map_err(|source| ListenError { address, source })
+}
+
+/// Connections that may wait to be accepted; beyond that the system resets some of a burst.
+const BACKLOG: u32 = 4096;
+
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A running relay. Dropping it stops everything abruptly.

@@ -15,6 +15,8 @@ pub enum Claimed {
     Label(Label),
     /// The host every account has.
     Account(Address),
+    /// A custom domain that a name claims.
+    Domain(HostName),
 }
 
 /// What a visitor asked for, and whose it is.
@@ -33,8 +35,8 @@ pub fn wanted(directory: &Directory, relay: &Address, host: &HostName, now: Unix
     let (name, service) = match directory.zone.zone.classify(host) {
         Host::Name(label, service) => (Claimed::Label(label), service),
         Host::Account(address, service) => (Claimed::Account(address), service),
-        // The proof of a custom domain lies in that domain's own DNS, which nothing here reads.
-        Host::Apex | Host::Relay(_) | Host::Unregistrable | Host::Foreign => return None,
+        Host::Foreign => (Claimed::Domain(host.clone()), None),
+        Host::Apex | Host::Relay(_) | Host::Unregistrable => return None,
     };
     let client = name.holder(directory, relay, now)?;
     Some(Wanted { client, name, service })
@@ -47,6 +49,14 @@ impl Claimed {
             Self::Label(label) => {
                 let record = directory.names.get(label)?;
                 record.live_target(now).filter(|_| record.allows(relay))
+            }
+            // Anybody may claim any domain on chain; nothing here reads its DNS. So one that two keys claim is nobody's.
+            Self::Domain(domain) => {
+                let claims = directory.names.values().filter(|record| record.domains.contains(domain));
+                let mut targets =
+                    claims.filter_map(|record| record.live_target(now).filter(|_| record.allows(relay)));
+                let first = targets.next()?;
+                targets.all(|target| target == first).then_some(first)
             }
             Self::Account(address) => match directory.zone.account_hosts {
                 AccountHosts::Off => None,
@@ -70,6 +80,9 @@ impl Claimed {
             Self::Label(label) => {
                 claims.names.iter().any(|name| matches!(name, PublicName::Label(listed) if listed == label))
             }
+            Self::Domain(domain) => {
+                claims.names.iter().any(|name| matches!(name, PublicName::Domain(listed) if listed == domain))
+            }
         }
     }
 }
@@ -92,6 +105,7 @@ impl fmt::Display for Claimed {
         match self {
             Self::Label(label) => label.fmt(f),
             Self::Account(address) => address.fmt(f),
+            Self::Domain(domain) => domain.fmt(f),
         }
     }
 }
@@ -134,6 +148,26 @@ mod tests {
             change(&mut directory, f);
             assert_eq!(client_of(&directory, "mynode.tun.test"), None);
         }
+    }
+
+    #[test]
+    fn a_custom_domain_is_the_one_keys_that_claims_it() {
+        let claim = |label: &str, seed: u8| NameRecord {
+            domains: vec!["www.shop.example".parse().unwrap()],
+            ..named(label, &key(seed))
+        };
+        let client = key(1).address();
+        let one = directory(&[claim("mynode", 1), named("other", &key(2))]);
+        assert_eq!(client_of(&one, "www.shop.example"), Some(client));
+        assert_eq!(client_of(&one, "shop.example"), None);
+        assert_eq!(client_of(&one, "web.www.shop.example"), None);
+        let same = directory(&[claim("mynode", 1), claim("second", 1)]);
+        assert_eq!(client_of(&same, "www.shop.example"), Some(client));
+        let contested = directory(&[claim("mynode", 1), claim("other", 2)]);
+        assert_eq!(client_of(&contested, "www.shop.example"), None);
+        let expired = NameRecord { expires_at: NOW, ..claim("other", 2) };
+        let decided = directory(&[claim("mynode", 1), expired]);
+        assert_eq!(client_of(&decided, "www.shop.example"), Some(client));
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub async fn serve<S: Transport>(
     drop(newcomer);
     metrics::histogram!("tunnler_login_seconds").record(arrived.elapsed().as_secs_f64());
     if let Some(stale) = stale {
-        session.send(&stale);
+        session.send(&ToClient::PresenceStale(stale));
     }
     let client = login.identity.client;
     tracing::info!(%client, ins = %login.identity.ins, %peer, "session attached");
@@ -134,6 +134,7 @@ pub async fn serve<S: Transport>(
         allowance: Allowance::new(Instant::now()),
     };
     let end = actor.run().await;
+    metrics::counter!("tunnler_sessions_ended_total", "reason" => end.kind()).increment(1);
     metrics::histogram!("tunnler_session_seconds").record(began.elapsed().as_secs_f64());
     tracing::info!(%client, %peer, %end, "session ended");
 }
@@ -254,7 +255,7 @@ impl Actor {
     fn renew(&mut self, login: Login) {
         self.attachment.set_services(login.services.clone());
         if let Some(Err(stale)) = login.presence.clone().map(|presence| self.shared.take_presence(presence)) {
-            self.session.send(&stale);
+            self.session.send(&ToClient::PresenceStale(stale));
         }
         self.until = login.until;
         self.services = login.services;
@@ -289,15 +290,16 @@ impl Actor {
             Err(error) => return self.refuse(failed(AuthFailure::BadPresence, error)),
         };
         let answer = match self.shared.take_presence(Arc::new(presence)) {
-            Ok(ok) | Err(ok) => ok,
+            Ok(ok) => ToClient::PresenceOk(ok),
+            Err(stale) => ToClient::PresenceStale(stale),
         };
         self.session.send(&answer);
     }
 }
 
 impl Shared {
-    /// Takes a verified presence of an attached client. Says `presence_ok`, or as an error `presence_stale`.
-    fn take_presence(&self, presence: Arc<Presence>) -> Result<ToClient, ToClient> {
+    /// Takes a verified presence of an attached client, unless a newer one is known.
+    fn take_presence(&self, presence: Arc<Presence>) -> Result<PresenceOk, PresenceStale> {
         let claims = presence.claims();
         let (client, ins, seq) = (claims.iss, claims.ins, claims.seq);
         match self.sessions.offer(presence.clone(), clock::millis()) {
@@ -305,11 +307,11 @@ impl Shared {
                 self.served.update(&presence);
                 self.term.look_again();
                 self.follow_names_of(&presence);
-                Ok(ToClient::PresenceOk(PresenceOk { ins, seq }))
+                Ok(PresenceOk { ins, seq })
             }
             Merge::Older | Merge::Ahead | Merge::Expired | Merge::Crowded => {
                 let newest = self.sessions.presence(&client, &ins).map_or(seq, |newest| newest.claims().seq);
-                Err(ToClient::PresenceStale(PresenceStale { seq: newest }))
+                Err(PresenceStale { seq: newest })
             }
         }
     }
@@ -348,8 +350,7 @@ impl Shared {
         let directory = self.directory.borrow();
         let Some(directory) = directory.as_deref() else { return vec![] };
         let zone = &directory.zone.zone;
-        let labels = claims.names.iter().filter(|name| matches!(name, PublicName::Label(_)));
-        let hosts = labels.map(|name| zone.public_host(name)).chain([zone.account_host(&claims.iss)]);
+        let hosts = claims.names.iter().map(|name| zone.public_host(name)).chain([zone.account_host(&claims.iss)]);
         let now = clock::seconds();
         hosts
             .filter(|host| {

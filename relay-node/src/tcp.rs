@@ -22,7 +22,7 @@ use crate::ingress::visitor::{Visitor, canonical};
 use crate::ingress::{deliver, prepare};
 use crate::limits::shares::Origin;
 use crate::memory::HeldPort;
-use crate::relay::Shared;
+use crate::relay::{Shared, bind};
 use crate::route::{Claimed, Wanted};
 
 /// Pause after the system could not give us a connection.
@@ -80,9 +80,7 @@ impl Shared {
     }
 
     fn open_port(self: &Arc<Self>, port: u16) -> io::Result<CancellationToken> {
-        let listener = std::net::TcpListener::bind(SocketAddr::new(self.ingress_ip, port))?;
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
+        let listener = bind(SocketAddr::new(self.ingress_ip, port))?;
         let closed = CancellationToken::new();
         self.tasks.spawn(serve(self.clone(), listener, port, closed.clone()));
         Ok(closed)

@@ -31,6 +31,18 @@ pub enum End {
     Broken(String),
 }
 
+impl End {
+    /// One word for it: `closed`, `silent`, `violation` or `broken`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Silent => "silent",
+            Self::Violation(_) => "violation",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
 /// Timing and size of a connection.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {

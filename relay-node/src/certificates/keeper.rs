@@ -92,6 +92,14 @@ impl Keeper {
         self.certificates.clone()
     }
 
+    /// How old it is is told by what was kept; a new one is kept a moment after it is used.
+    fn note_certificate(&self) {
+        let kept = self.store.read(&self.certificate).ok().flatten();
+        let kept = kept.and_then(|pem| tunnler_edge::Certificate::from_pem(&pem, &pem).ok());
+        self.certificates
+            .set_issued(kept.map_or_else(clock::seconds, |certificate| certificate.not_before()));
+    }
+
     /// Keeps the certificate for as long as it is polled. `visible` says what the zone's servers must show before the
     /// first order, and who they are; with no such condition (an own domain) the order starts at once.
     pub async fn run(mut self, visible: Option<(Vec<std::net::SocketAddr>, Expected)>) {
@@ -106,11 +114,15 @@ impl Keeper {
         while let Some(event) = self.state.next().await {
             match event {
                 Ok(EventOk::DeployedCachedCert | EventOk::DeployedNewCert) => {
-                    self.certificates.set_issued();
+                    self.note_certificate();
                     tracing::info!("the own host has a certificate");
                     (failures, hiccups) = (Failures::default(), 0);
                 }
-                Ok(EventOk::CertCacheStore | EventOk::AccountCacheStore) => continue,
+                Ok(EventOk::CertCacheStore) => {
+                    self.note_certificate();
+                    continue;
+                }
+                Ok(EventOk::AccountCacheStore) => continue,
                 Err(EventError::CachedCertParse(error)) => {
                     // rustls-acme goes on to order a new one.
                     let _ = self.store.set_aside(&self.certificate, &error);

@@ -1,6 +1,7 @@
 //! Visitors handed from one relay to another, and forwarders that try for more.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -11,7 +12,7 @@ use tunnler_protocol::presence::ServiceKind;
 use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_protocol::{Address, SecretKey};
 use tunnler_relay::limits::Rule;
-use tunnler_transport::ClientSession;
+use tunnler_transport::{ClientSession, SessionEvent};
 
 use crate::raw::*;
 use crate::world::*;
@@ -82,6 +83,65 @@ impl Pair {
         eventually("it has left", || async { observer.session_count() == 0 }).await;
         self.second.connect(login(1, Some(both))).await.unwrap()
     }
+}
+
+/// SIGTERM under load: what was begun ends whole, and no visitor is lost, whichever of the two relays it comes to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_drains_loses_no_visitor_of_a_client_with_another() {
+    let Pair { first, second } = Pair::new().await;
+    let relays = [first.relay.address(), second.relay.address()];
+    let both = presence(1, 0, &["mynode"], &relays);
+    let other = second.connect(login(1, Some(both.clone()))).await.unwrap();
+    let other_control = other.control.clone();
+    let _other = spawn_site(other, echo);
+    let session = first.connect(login(1, Some(both))).await.unwrap();
+    let control = session.control.clone();
+    let (asked, draining) = tokio::sync::oneshot::channel();
+    let mut asked = Some(asked);
+    let site = spawn_site_that(session, echo, move |event| {
+        if let (SessionEvent::Draining(_), Some(asked)) = (event, asked.take()) {
+            let _ = asked.send(());
+        }
+    });
+    let mut download = first.visit("mynode.tun.test").await.unwrap();
+    exchange(&mut download, &[1; 100_000]).await.unwrap();
+    let (at_first, at_second) = (first.relay.local_addr(), second.relay.local_addr());
+    let stopped = Arc::new(AtomicBool::new(false));
+    let visits = tokio::spawn({
+        let stopped = stopped.clone();
+        async move {
+            let (mut served, mut handed) = (0, 0);
+            while !stopped.load(Ordering::Relaxed) {
+                // As browsers do: the next address when one does not answer.
+                let mut tls = match visit(at_first, "mynode.tun.test").await {
+                    Ok(tls) => tls,
+                    Err(_) => visit(at_second, "mynode.tun.test").await.expect("one of the two serves"),
+                };
+                handed += u32::from(tls.get_ref().0.peer_addr().unwrap() == at_first);
+                assert_eq!(exchange(&mut tls, b"hello").await.expect("served whole"), b"hello");
+                served += 1;
+            }
+            (served, handed)
+        }
+    });
+    let shutdown = tokio::spawn(first.relay.shutdown(PATIENCE));
+    timeout(PATIENCE, draining).await.unwrap().unwrap();
+    // What the client program does: elsewhere first, then leave, and close when the last stream is over.
+    let moved = presence(1, 5, &["mynode"], &relays[1..]);
+    other_control.send_presence(&moved).unwrap();
+    control.send_presence(&moved).unwrap();
+    control.leave().unwrap();
+    let closing = tokio::spawn(async move { control.close(PATIENCE).await });
+    let rest = vec![2; 2_000_000];
+    assert_eq!(exchange(&mut download, &rest).await.unwrap(), rest, "the download ends whole");
+    drop(download);
+    timeout(PATIENCE, closing).await.expect("closed").unwrap();
+    timeout(PATIENCE, shutdown).await.expect("stopped").unwrap();
+    stopped.store(true, Ordering::Relaxed);
+    let (served, handed) = timeout(PATIENCE, visits).await.unwrap().unwrap();
+    eprintln!("{served} visits, {handed} at the relay that drained");
+    assert!(served > 0);
+    drop(site);
 }
 
 fn header(forwarder: Option<&SecretKey>, host: &str) -> StreamHeader {

@@ -27,6 +27,13 @@ async fn the_admin_listener_tells_of_readiness_sessions_and_metrics() {
     let world = World::new().await;
     let (_control, _site) = world.serve_mynode(echo).await;
     eventually("the name is served", || async { world.visit("mynode.tun.test").await.is_ok() }).await;
+    drop(world.connect(login(2, None)).await.unwrap());
+    let observer = world.relay.observer();
+    eventually("one has left", || async { observer.session_count() == 1 }).await;
+    let mut tls = world.visit("mynode.tun.test").await.unwrap();
+    exchange(&mut tls, b"hello").await.unwrap();
+    drop(tls);
+    eventually("its visitor has left", || async { observer.sessions()[0].streams == 0 }).await;
     let ready = Arc::new(AtomicBool::new(false));
     let desk = Desk { relay: world.relay.observer(), ready: ready.clone(), metrics: Some(metrics) };
     let listener = tunnler_relay::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -48,6 +55,9 @@ async fn the_admin_listener_tells_of_readiness_sessions_and_metrics() {
         "tunnler_visitors_total",
         "tunnler_login_seconds",
         "tunnler_open_seconds",
+        "tunnler_first_byte_seconds",
+        "tunnler_sessions_ended_total",
+        "tunnler_bytes_total",
     ] {
         assert!(text.contains(metric), "{metric} is missing in\n{text}");
     }

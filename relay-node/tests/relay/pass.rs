@@ -124,3 +124,18 @@ async fn a_suspended_name_is_taken_down_and_its_client_is_not() {
     publish(false);
     world.visit("mynode.tun.test").await.expect("back again");
 }
+
+#[tokio::test]
+async fn a_custom_domain_that_chain_and_presence_name_is_served() {
+    let world = World::new().await;
+    let mut record = named("mynode", &key(1));
+    record.domains = vec!["www.shop.example".parse().unwrap()];
+    world.directory.send_replace(Some(Arc::new(directory(vec![record]))));
+    let relay = [world.relay.address()];
+    let session = world.connect(login(1, Some(presence(1, 0, &["mynode"], &relay)))).await.unwrap();
+    assert!(world.visit("www.shop.example").await.is_err(), "not without the client's consent");
+    let consent = presence(1, 5, &["mynode", "www.shop.example"], &relay);
+    session.control.send_presence(&consent).unwrap();
+    let _site = spawn_site(session, echo);
+    eventually("the domain is served", || async { world.visit("www.shop.example").await.is_ok() }).await;
+}

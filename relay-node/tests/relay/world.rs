@@ -16,8 +16,8 @@ use tunnler_protocol::presence::{self, Presence, Service, ServiceKind, TlsMode};
 use tunnler_protocol::{Address, LedgerTime, SecretKey, UnixMillis, UnixSeconds};
 use tunnler_relay::{Certificates, Limits, Relay, RelayConfig};
 use tunnler_transport::{
-    ClientSession, ConnectError, ConnectOptions, IncomingStream, Login, MemoryBudget, RelayTarget, Tap,
-    connect,
+    ClientSession, ConnectError, ConnectOptions, IncomingStream, Login, MemoryBudget, RelayTarget,
+    SessionEvent, Tap, connect,
 };
 
 /// Nothing in these tests may take longer.
@@ -184,6 +184,15 @@ impl Drop for SiteTask {
 
 /// The client's part: ends TLS with its own key and answers; keeps the session alive.
 pub fn spawn_site(session: ClientSession, answer: Answer) -> SiteTask {
+    spawn_site_that(session, answer, |_| {})
+}
+
+/// The same, telling of what the relay says.
+pub fn spawn_site_that(
+    session: ClientSession,
+    answer: Answer,
+    mut hear: impl FnMut(SessionEvent) + Send + 'static,
+) -> SiteTask {
     let ClientSession { control, mut streams, mut events, .. } = session;
     let site = rcgen::generate_simple_self_signed(["mynode.tun.test".to_string()]).unwrap();
     let certificate: CertificateDer = site.cert.der().clone();
@@ -207,7 +216,10 @@ pub fn spawn_site(session: ClientSession, answer: Answer) -> SiteTask {
                         }
                     });
                 }
-                event = events.next() => if event.is_none() { return },
+                event = events.next() => match event {
+                    Some(event) => hear(event),
+                    None => return,
+                },
             }
         }
     }))
