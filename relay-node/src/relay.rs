@@ -325,6 +325,7 @@ impl Drop for Relay {
         {
             token.cancel();
         }
+        self.shared.forwarders.close();
         for line in self.shared.sessions.drain() {
             let closing = Closing { code: CloseCode::ShuttingDown, text: "this relay stops".into() };
             line.0.close(closing, Duration::ZERO);

@@ -62,8 +62,8 @@ struct Signed<'a> {
     domain: &'a HostName,
     version: &'static str,
     protocols: [&'static str; 2],
-    streams: u32,
-    connections: u32,
+    #[serde(flatten)]
+    limits: tunnler_protocol::control::Limits,
 }
 
 pub(super) async fn info(
@@ -75,8 +75,7 @@ pub(super) async fn info(
         domain: &shared.own_host,
         version: env!("CARGO_PKG_VERSION"),
         protocols: [tunnler_protocol::control::SUBPROTOCOL, tunnler_protocol::feed::SUBPROTOCOL],
-        streams: shared.limits.streams,
-        connections: shared.limits.connections,
+        limits: shared.announced(),
     };
     let signed = serde_json::to_string(&signed).expect("plain JSON");
     let statement = Statement::Info { relay: shared.address, text: &signed };

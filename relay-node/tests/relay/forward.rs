@@ -197,6 +197,27 @@ async fn many_visitors_share_one_line_and_bytes_pass_unread() {
     eventually("there is room again", || async { pair.first.visit("mynode.tun.test").await.is_ok() }).await;
 }
 
+/// Also a relay that was restarted meanwhile knows whom it served.
+#[tokio::test]
+async fn whom_a_relay_served_outlives_it() {
+    let state = tempfile::tempdir().unwrap();
+    let remember = |config: &mut tunnler_relay::RelayConfig| {
+        config.state = Some(tunnler_edge::Store::open(state.path()).unwrap());
+    };
+    let mut pair = Pair::new().await;
+    pair.first = World::with(remember).await;
+    pair.publish(|_| {});
+    let _site = spawn_site(pair.moved().await, echo);
+    let old = std::mem::replace(&mut pair.first, World::new().await);
+    old.relay.shutdown(Duration::ZERO).await;
+    pair.publish(|_| {});
+    assert!(pair.first.visit("mynode.tun.test").await.is_err(), "another process without that memory");
+    pair.first = World::with(remember).await;
+    pair.publish(|_| {});
+    let mut tls = pair.first.visit("mynode.tun.test").await.unwrap();
+    assert_eq!(exchange(&mut tls, b"hello").await.unwrap(), b"hello");
+}
+
 #[tokio::test]
 async fn nobody_else_is_handed_on() {
     let pair = Pair::new().await;
