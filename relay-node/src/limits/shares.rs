@@ -196,9 +196,7 @@ impl Place {
         if used.visitors >= rule.at_once {
             return Err(Over { whose, what: "at_once" });
         }
-        if !used.visits.is_empty(now) {
-            used.visits.spend(1, rule.per_second.into(), now);
-        } else {
+        if !used.visits.spend_one(rule.per_second, now) {
             return Err(Over { whose, what: "per_second" });
         }
         used.visitors += 1;
@@ -223,20 +221,30 @@ struct Bucket {
 impl Bucket {
     const BURST: Duration = Duration::from_secs(1);
 
+    /// Spends, whatever is left; returns how long to wait for what was not there.
     fn spend(&mut self, n: u64, per_second: u64, now: Instant) -> Duration {
-        let cost = Duration::from_nanos(n.saturating_mul(1_000_000_000) / per_second.max(1));
-        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + cost;
+        let full_at = self.full_after(n, per_second, now);
         self.full_at = Some(full_at);
         full_at.saturating_duration_since(now + Self::BURST)
     }
 
-    fn is_full(&self, now: Instant) -> bool {
-        self.full_at.is_none_or(|full_at| full_at <= now)
+    /// Spends one if it is there.
+    fn spend_one(&mut self, per_second: u32, now: Instant) -> bool {
+        let full_at = self.full_after(1, per_second.into(), now);
+        let enough = full_at <= now + Self::BURST;
+        if enough {
+            self.full_at = Some(full_at);
+        }
+        enough
     }
 
-    /// Whether a whole second's worth is spent.
-    fn is_empty(&self, now: Instant) -> bool {
-        self.full_at.is_some_and(|full_at| full_at >= now + Self::BURST)
+    fn full_after(&self, n: u64, per_second: u64, now: Instant) -> Instant {
+        let cost = Duration::from_nanos(n.saturating_mul(1_000_000_000) / per_second.max(1));
+        self.full_at.map_or(now, |full_at| full_at.max(now)) + cost
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|full_at| full_at <= now)
     }
 }
 

@@ -61,7 +61,9 @@ fn visits_have_a_rate() {
     for _ in 0..5 {
         visit(now).unwrap();
     }
-    assert_eq!(visit(now), Err(Over { whose: "name", what: "per_second" }));
+    for soon in [now, now + Duration::from_millis(199)] {
+        assert_eq!(visit(soon), Err(Over { whose: "name", what: "per_second" }));
+    }
     assert_eq!(Over { whose: "name", what: "per_second" }.to_string(), "name_per_second");
     shares.admit(&wanted("other", 1), direct("192.0.2.1"), now).unwrap();
     shares.sweep(now);
@@ -127,7 +129,7 @@ proptest! {
                 prop_assert!(inside.iter().filter(|(whose, _)| *whose == seed).count() <= 4);
                 let lately = |(whose, at): &&(u8, Instant)| *whose == seed && *at + Duration::from_secs(1) > now;
                 // A burst, and what the second itself brings.
-                prop_assert!(admitted.iter().filter(lately).count() <= 12);
+                prop_assert!(admitted.iter().filter(lately).count() < 12);
             }
         }
         inside.clear();
