@@ -113,6 +113,19 @@ mod tests {
     }
 
     #[test]
+    fn the_operators_guide_shows_the_defaults() {
+        #[derive(Deserialize)]
+        struct File {
+            limits: RawLimits,
+        }
+        let guide = include_str!("../../../docs/operator.md");
+        let (_, rest) = guide.split_once("```toml\n[limits]").expect("a table of limits");
+        let (table, _) = rest.split_once("```").expect("its end");
+        let file: File = toml::from_str(&format!("[limits]{table}")).unwrap();
+        assert_eq!(file.limits.resolve(7).unwrap(), Limits { sessions: 7, ..Limits::default() });
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let cases = [
             "streams = 0",
