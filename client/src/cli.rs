@@ -28,6 +28,7 @@ pub(crate) struct Arguments {
 
 /// What all commands understand.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub(crate) struct Shared {
     /// Network descriptor: a file, `local` or `testnet`
     #[arg(long, global = true, env = "TUNNLER_NETWORK", value_name = "FILE|local|testnet")]
@@ -81,6 +82,7 @@ enum Command {
 
 /// Wishes about relays.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Relays")]
 pub(crate) struct RelayWishes {
     /// Prefer this relay above all others (may be repeated)
     #[arg(long = "pin", value_name = "ADDRESS")]

@@ -2,7 +2,8 @@
 //!
 //! [`Tunnel`] holds sessions with several relays, signs the presence, keeps certificates valid and serves visitors;
 //! the command line is a thin layer over it. The private keys of account, certificates and client never leave the
-//! state directory, and visitors reach nothing that was not declared as a [`Service`].
+//! state directory, and visitors reach nothing that was not declared as a [`Service`]. `examples/publish.rs` is a whole
+//! program.
 //!
 //! ```no_run
 //! use std::sync::Arc;

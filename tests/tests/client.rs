@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use hickory_proto::rr::{RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
 use tunnler_tests::load;
-use tunnler_tests::process::{Process, Scratch, Signal, run};
+use tunnler_tests::process::{Process, Scratch, Signal, program, run};
 use tunnler_tests::visitor::Visitor;
 use tunnler_tests::web::{SECRET_PHRASE, Web};
 use tunnler_tests::world::programs::{tunnler, tunnler_ok, tunnler_run};
@@ -171,7 +172,17 @@ async fn two_instances_share_the_name(
     http: &[&str],
     one: Process,
 ) -> Result<()> {
-    let other = publish(world, key, "other", "state-of-another-machine", http).await?;
+    // The other one is a program of somebody's own that uses the library.
+    let mut command = Command::new(program("examples/publish")?);
+    command.arg(world.network_file()).arg(key).arg(world.dir().join("state-of-another-machine"));
+    command.args([http[1], "mynode"]);
+    let mut other = Process::spawn("other", command, world.dir())?;
+    let log = other.log().to_owned();
+    let says_url = || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        std::future::ready(text.contains("https://mynode"))
+    };
+    other.wait_until("serving", Duration::from_secs(30), says_url).await?;
     ensure!(arrives(visitor).await);
     one.signal(Signal::Kill)?;
     World::wait_for("the page from the other instance", Duration::from_secs(15), || arrives(visitor)).await?;

@@ -26,11 +26,11 @@ pub(crate) struct PublishArguments {
     /// Relays to hold sessions with
     #[arg(long, default_value_t = tunnler_protocol::agent::SESSIONS, value_name = "N")]
     sessions: usize,
-    #[command(flatten)]
-    wishes: RelayWishes,
     /// Give up when no relay took a session within this time; 0 waits for ever
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     connect_timeout: u64,
+    #[command(flatten)]
+    wishes: RelayWishes,
 }
 
 /// What happens beside serving.
