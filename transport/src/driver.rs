@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 
-use crate::link::{DEAD_AFTER, End, Link, LinkConfig, PING_EVERY};
+use crate::link::{DEAD_AFTER, End, Link, LinkConfig, PING_AFTER};
 use crate::stream::SessionStream;
 use crate::unread::Opener;
-use crate::wire::{CHUNK, Control, Heard, SharedWire, Transport, Wire};
+use crate::wire::{Control, Heard, LONGEST_BODY, SharedWire, Transport, Wire};
 
 /// A stream is read out at most this long after this side ended its half...
 const DRAIN_FOR: Duration = Duration::from_secs(30);
@@ -29,6 +29,12 @@ const DRAIN_AT_MOST: u64 = 1 << 20;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Control messages waiting in each direction.
 pub(crate) const CONTROL_QUEUE: usize = 32;
+
+/// By how much longer the client waits before it pings: the relay's ping answers for both, so a quiet relay is the only
+/// one that is asked, and an idle session costs two small messages every 3 s.
+const HEAD_START: Duration = Duration::from_secs(1);
+/// A ping that is due so soon is sent now.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// By how much the window of busy streams may grow beyond yamux's 256 KiB, in all: at a round trip of 100 ms one stream
 /// moves five to eight times this a second. One paused download holds at most this much, half of what a connection may
@@ -79,9 +85,9 @@ pub(crate) fn start<S: Transport, C: Control>(
         accepted,
         drains: FuturesUnordered::new(),
         released_later: 0,
-        next_ping: Instant::now() + PING_EVERY,
+        pinged: Instant::now(),
         check: None,
-        timer: Box::pin(tokio::time::sleep(PING_EVERY)),
+        timer: Box::pin(tokio::time::sleep(PING_AFTER)),
     };
     let ends =
         Ends { link, texts_in: texts_in_rx, texts_out: texts_out_tx, opens: opens_tx, accepted: accepted_rx };
@@ -93,7 +99,7 @@ fn yamux_config(max_streams: usize) -> yamux::Config {
     config.set_max_connection_receive_window(None);
     config.set_max_num_streams(max_streams);
     config.set_max_connection_receive_window(Some(max_streams * YAMUX_CREDIT + WINDOW_GROWTH));
-    config.set_split_send_size(CHUNK);
+    config.set_split_send_size(LONGEST_BODY);
     config
 }
 
@@ -133,7 +139,7 @@ struct Driver<S: Transport, C: Control> {
     accepted: Option<mpsc::Sender<SessionStream>>,
     drains: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
     released_later: usize,
-    next_ping: Instant,
+    pinged: Instant,
     check: Option<Check>,
     timer: Pin<Box<Sleep>>,
 }
@@ -266,6 +272,12 @@ impl<S: Transport, C: Control> Driver<S, C> {
         self.check.map_or(usual, |check| check.by.min(usual))
     }
 
+    /// When the other side has been quiet for so long that it is asked for a sign of life.
+    fn ping_at(&self) -> Instant {
+        let patience = if self.opener == Opener::Us { PING_AFTER } else { PING_AFTER + HEAD_START };
+        self.wire.lock().last_heard().max(self.pinged) + patience
+    }
+
     /// Pings when it is time; ready when the other side has been silent for too long.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.timer.as_mut().poll(cx).is_ready() {
@@ -274,12 +286,13 @@ impl<S: Transport, C: Control> Driver<S, C> {
             if now >= dead_at {
                 return Poll::Ready(());
             }
-            if now >= self.next_ping {
-                self.next_ping = now + PING_EVERY;
+            self.wire.lock().give_back();
+            if now + SLACK >= self.ping_at() {
+                self.pinged = now;
                 self.wire.lock().ping();
                 let _ = self.wire.lock().poll_flush_all(cx);
             }
-            let mut next = self.next_ping.min(dead_at);
+            let mut next = self.ping_at().min(dead_at);
             if let Some(request) = self.link.close_request() {
                 next = next.min(request.deadline.max(now + Duration::from_millis(1)));
                 if now >= request.deadline {

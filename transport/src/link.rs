@@ -54,8 +54,8 @@ pub struct LinkConfig {
     pub budget: Arc<MemoryBudget>,
 }
 
-/// How often each side sends a WebSocket ping.
-pub const PING_EVERY: Duration = Duration::from_secs(3);
+/// Quiet of the other side after which a WebSocket ping asks for a sign of life.
+pub const PING_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which a connection is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(10);
 

@@ -15,6 +15,9 @@ use crate::process::{self, Output, Process, program};
 /// How long a program may take until it is ready on a busy two-core machine.
 const START: Duration = Duration::from_secs(60);
 
+/// Sessions that a relay takes: enough for the soak.
+const CAPACITY: &str = "12000";
+
 /// The local ledger.
 #[derive(Debug)]
 pub struct Localnet {
@@ -154,6 +157,7 @@ impl RelayNode {
         command.arg("--state").arg(world.dir().join(name));
         command.args(["--listen", &ingress.to_string(), "--admin", &admin.to_string(), "--region", "local"]);
         command.args(["--ipv4", &public.ip().to_string(), "--public-port", &public.port().to_string()]);
+        command.args(["--capacity", CAPACITY]);
         Process::spawn(name, command, world.dir())
     }
 
