@@ -56,8 +56,10 @@ async fn mistakes_are_told_in_one_line() -> Result<()> {
     // Who may visit.
     let path = exposed.to_str().context("a path")?;
     refuses(client(&mine, &["http", "8080", "--basic", path])?, 2, &["basic", "chmod 600"]).await?;
-    refuses(client(&mine, &["serve", ".", "--bearer", "/nonexistent"])?, 2, &["bearer", "/nonexistent"]).await?;
-    refuses(client(&mine, &["http", "8080", "--allow", "everybody"])?, 2, &["everybody", "192.0.2.0/24"]).await?;
+    refuses(client(&mine, &["serve", ".", "--bearer", "/nonexistent"])?, 2, &["bearer", "/nonexistent"])
+        .await?;
+    refuses(client(&mine, &["http", "8080", "--allow", "everybody"])?, 2, &["everybody", "192.0.2.0/24"])
+        .await?;
 
     // Names.
     refuses(client(&mine, &["http", "8080", "--name", "nobody-has-it"])?, 1, &["nobody-has-it", "register"])
