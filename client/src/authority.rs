@@ -108,6 +108,15 @@ issuer = "pebble.test"
     }
 
     #[test]
+    fn the_example_of_the_guide_is_read() {
+        let guide = include_str!("../../docs/publisher.md");
+        let mut examples = guide.split("```toml\n").filter_map(|rest| rest.split("```").next());
+        let example = examples.find(|text| text.starts_with("directory = ")).unwrap();
+        let read = read_with(example, 0o600).unwrap();
+        assert!(read.external.is_some() && read.root.is_some() && read.profile.is_some());
+    }
+
+    #[test]
     fn mistakes_are_told_and_secrets_kept() {
         let bound = "[external]\nid = \"7\"\nkey = \"AAAA\"\n";
         assert!(read_with(bound, 0o600).unwrap().external.is_some());

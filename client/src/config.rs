@@ -251,6 +251,7 @@ target = "22"
             .iter()
             .flat_map(|guide| guide.split("```toml\n").skip(1))
             .filter_map(|rest| rest.split("```").next())
+            .filter(|example| example.contains("[[service]]"))
             .collect();
         assert!(examples.len() >= 4, "only {}", examples.len());
         for example in examples {
