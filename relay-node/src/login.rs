@@ -19,6 +19,16 @@ use crate::sessions::Identity;
 /// Longest authority one token gives, whatever its `exp`.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// A relay asks for fresh authority this long before the old one ends...
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+/// ...or after half of what is left, for shorter ones.
+const RENEW_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// When to ask for fresh authority if the old one is `left` for so long.
+pub fn ask_in(left: Duration) -> Duration {
+    if left > RENEW_BEFORE * 2 { left - RENEW_BEFORE } else { (left / 2).max(RENEW_AT_LEAST.min(left)) }
+}
+
 /// A login that holds.
 #[derive(Debug)]
 pub struct Login {

@@ -299,6 +299,8 @@ impl Relay {
         };
         let _ = timeout_at(deadline, gone).await;
         shared.stopping.cancel();
+        // Those that were handed to another relay are still carried by this one.
+        let _ = timeout_at(deadline, shared.shares.everybody_left()).await;
         for line in &lines {
             let closing = Closing { code: CloseCode::ShuttingDown, text: "this relay stops".into() };
             line.close(closing, Duration::ZERO);

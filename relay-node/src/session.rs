@@ -22,14 +22,10 @@ use tunnler_transport::{Transport, UnreadLimits};
 use crate::clock;
 use crate::forward::arrivals;
 use crate::ingress::Newcomer;
-use crate::login::{Login, failed};
+use crate::login::{Login, ask_in, failed};
 use crate::relay::Shared;
 use crate::sessions::{Attachment, Connection, Refusal};
 
-/// A relay asks for fresh authority this long before the old one ends...
-const RENEW_BEFORE: Duration = Duration::from_secs(300);
-/// ...or after half of what is left, for shorter ones.
-const RENEW_AT_LEAST: Duration = Duration::from_secs(1);
 /// How long streams may go on after their session was replaced or lost its authority to be renewed.
 const WIND_DOWN: Duration = Duration::from_secs(30);
 
@@ -202,7 +198,7 @@ impl Actor {
         if self.renewing {
             return left;
         }
-        if left > RENEW_BEFORE * 2 { left - RENEW_BEFORE } else { (left / 2).max(RENEW_AT_LEAST.min(left)) }
+        ask_in(left)
     }
 
     fn on_time(&mut self) {

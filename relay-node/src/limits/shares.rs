@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tunnler_protocol::Address;
 
 use super::{Limits, Rule};
@@ -45,12 +47,14 @@ pub struct Shares {
     clients: Accounts<Address>,
     forwarders: Accounts<Address>,
     all: Arc<Account>,
+    inside: TaskTracker,
 }
 
 /// One visitor's part in every account that it counts in; dropping it gives the places back.
 #[derive(Debug)]
 pub struct Share {
     places: [Place; 4],
+    _inside: TaskTrackerToken,
 }
 
 impl Shares {
@@ -63,6 +67,7 @@ impl Shares {
             clients: Accounts::default(),
             forwarders: Accounts::default(),
             all: Arc::default(),
+            inside: TaskTracker::new(),
         }
     }
 
@@ -81,7 +86,13 @@ impl Shares {
         let name = self.names.enter(wanted.name.clone(), limits.per_name, "name", now)?;
         let client = self.clients.enter(wanted.client, limits.per_client, "client", now)?;
         let all = Place::take(self.all.clone(), limits.in_all, "relay", now)?;
-        Ok(Share { places: [near, name, client, all] })
+        Ok(Share { places: [near, name, client, all], _inside: self.inside.token() })
+    }
+
+    /// Returns once nobody is inside any more; whoever still comes is waited for, too.
+    pub async fn everybody_left(&self) {
+        self.inside.close();
+        self.inside.wait().await;
     }
 
     /// Forgets who is idle.

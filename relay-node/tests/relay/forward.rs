@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tunnler_protocol::control::AuthFailure;
+use tunnler_protocol::control::{AuthFailure, CloseCode, ToClient, ToRelay};
 use tunnler_protocol::directory::{Directory, Relay as Record, RelayStatus};
 use tunnler_protocol::presence::ServiceKind;
 use tunnler_protocol::stream::{Payload, StreamHeader};
@@ -380,4 +380,22 @@ async fn a_silent_line_costs_a_place_only_until_the_hello_is_due() {
     let (answer, reset) = ask(&mut raw, 2, &header(Some(&key(9)), "mynode.tun.test").encode()).await;
     assert!(reset && answer.is_empty());
     assert!((9.0..14.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_forwarder_renews_its_token_or_loses_its_session() {
+    let pair = Pair::new().await;
+    let relay = pair.second.relay.address();
+    let mut raw = Raw::forwarder_for(&pair.second, 9, 4).await.unwrap();
+    let Some(ToClient::AuthChallenge(again)) = raw.next().await else { panic!("not asked again") };
+    let renewed = forwarder_token(relay, 9, 5, &again);
+    raw.say(&ToRelay::AuthResponse(response(renewed))).await;
+    let Some(ToClient::AuthChallenge(third)) = raw.next().await else { panic!("not asked a third time") };
+    let start = Instant::now();
+    // Another relay's answer renews nothing.
+    raw.say(&ToRelay::AuthResponse(response(forwarder_token(relay, 8, 600, &third)))).await;
+    let Some(ToClient::Closing(closing)) = raw.next().await else { panic!("no reason given") };
+    assert_eq!(closing.code, CloseCode::AuthorityLost);
+    assert!(start.elapsed() > Duration::from_secs(1), "it had been renewed");
+    raw.end().await;
 }

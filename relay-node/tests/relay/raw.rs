@@ -83,15 +83,14 @@ impl Raw {
 
     /// The relay with this key, logged in as a forwarder.
     pub async fn forwarder(world: &World, seed: u8) -> Result<Self, AuthFailure> {
+        Self::forwarder_for(world, seed, 600).await
+    }
+
+    /// The same with a token for so many seconds.
+    pub async fn forwarder_for(world: &World, seed: u8, seconds: u64) -> Result<Self, AuthFailure> {
         let (mut raw, challenge) = Self::connect(world).await;
         let relay = world.relay.address();
-        let claims = Claims {
-            sub: key(seed).address(),
-            services: vec![],
-            role: Role::Forwarder,
-            ..claims(relay, &challenge)
-        };
-        raw.log_in(claims.sign(&key(seed))).await.map(|()| raw)
+        raw.log_in(forwarder_token(relay, seed, seconds, &challenge)).await.map(|()| raw)
     }
 
     pub async fn say(&mut self, message: &ToRelay) {
@@ -166,6 +165,14 @@ impl Raw {
         self.bytes.drain(..12 + body_len);
         Some(Frame { kind, flags, stream, length, body })
     }
+}
+
+/// A forwarder's token for so many seconds.
+pub fn forwarder_token(relay: Address, seed: u8, seconds: u64, challenge: &AuthChallenge) -> String {
+    let claims = claims(relay, challenge);
+    let exp = UnixSeconds(claims.iat.0 + seconds);
+    let claims = Claims { sub: key(seed).address(), services: vec![], role: Role::Forwarder, exp, ..claims };
+    claims.sign(&key(seed))
 }
 
 pub fn response(jwt: String) -> AuthResponse {
