@@ -173,8 +173,7 @@ fn a_million_keys_of_one_relay_cost_little() {
 
     // Every check that is free at first has to be spent before the lasting rate shows.
     let patience = Instant::now() + Duration::from_secs(60);
-    let seconds =
-        std::env::var("TUNNLER_FLOOD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let seconds = std::env::var("TUNNLER_FLOOD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     while server.snapshot().clients() < 2048 {
         assert!(Instant::now() < patience, "only {} clients", server.snapshot().clients());
         std::thread::sleep(Duration::from_millis(50));

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
+use tunnler_protocol::time::UnixSeconds;
 
 use super::*;
+use crate::dnssec::keys::{self, ZoneKey};
 use crate::fixture::address;
 
 /// What a validating resolver should say.
@@ -177,8 +179,7 @@ struct Anchor {
 }
 
 impl Anchor {
-    fn of(keys: &ZoneKeys) -> Self {
-        let key = keys.iter().next().unwrap();
+    fn of(key: &ZoneKey) -> Self {
         let origin: Name = format!("{}.", fixture::ZONE).parse().unwrap();
         let record = key.dnskey.to_string();
         let [flags, protocol, algorithm, public]: [&str; 4] =
@@ -220,7 +221,7 @@ async fn bind_validates_every_kind_of_answer() {
 
 async fn validates_everything(resolver: fn(&Path, SocketAddr, &Anchor) -> Resolver) {
     let keys = ZoneKeys::ephemeral();
-    let anchor = Anchor::of(&keys);
+    let anchor = Anchor::of(keys.iter().next().unwrap());
     let served = serve(keys, Rate::Unlimited).await;
     let dir = tempfile::tempdir().unwrap();
     let resolver = resolver(dir.path(), served.address, &anchor);
@@ -230,28 +231,57 @@ async fn validates_everything(resolver: fn(&Path, SocketAddr, &Anchor) -> Resolv
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delv_validates_every_kind_of_answer() {
     let keys = ZoneKeys::ephemeral();
-    let anchor = Anchor::of(&keys).bind;
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("anchor");
-    std::fs::write(&path, anchor).unwrap();
+    let anchor = Anchor::of(keys.iter().next().unwrap());
     let served = serve(keys, Rate::Unlimited).await;
     for (owner, wanted, expected) in cases() {
-        let output = tokio::process::Command::new("delv")
-            .arg("@127.0.0.1")
-            .args(["-p", &served.address.port().to_string()])
-            .arg("-a")
-            .arg(&path)
-            .arg(format!("+root={}", fixture::ZONE))
-            .args([&owner, &wanted.to_string()])
-            .output()
-            .await
-            .expect("delv is installed (apt-get install bind9-dnsutils)");
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text = delv(&anchor, served.address, &owner, wanted).await;
         let validated = match expected {
             Expected::Records(_) => text.contains("; fully validated"),
             Expected::Denied => text.contains("; negative response, fully validated"),
         };
         assert!(validated, "{owner} {wanted}: {text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_ds_validates_while_keys_roll_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let hours_ago = |hours: u64| UnixSeconds(clock::unix_now().seconds().0 - hours * 3600);
+    keys::generate(dir.path(), hours_ago(9)).unwrap();
+    let new = keys::generate(dir.path(), hours_ago(8)).unwrap();
+    let zone = format!("{}.", fixture::ZONE);
+    for activated in [false, true] {
+        if activated {
+            keys::activate(dir.path(), new, hours_ago(1)).unwrap();
+        }
+        // Every server of the zone has a copy of the keys; caches may hold one's DNSKEY and another's answer.
+        let servers = [load_and_serve(dir.path()).await, load_and_serve(dir.path()).await];
+        for anchor in ZoneKeys::load(dir.path()).unwrap().iter().map(Anchor::of) {
+            for (served, wanted) in servers.iter().zip([RecordType::SOA, RecordType::DNSKEY]) {
+                let text = delv(&anchor, served.address, &zone, wanted).await;
+                assert!(text.contains("; fully validated"), "activated {activated}: {text}");
+            }
+        }
+    }
+}
+
+async fn load_and_serve(keys: &Path) -> Served {
+    serve(ZoneKeys::load(keys).unwrap(), Rate::Unlimited).await
+}
+
+/// What BIND's validating client says of one question.
+async fn delv(anchor: &Anchor, server: SocketAddr, owner: &str, wanted: RecordType) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &anchor.bind).unwrap();
+    let output = tokio::process::Command::new("delv")
+        .arg(format!("@{}", server.ip()))
+        .args(["-p", &server.port().to_string()])
+        .arg("-a")
+        .arg(file.path())
+        .arg(format!("+root={}", fixture::ZONE))
+        .args([owner, &wanted.to_string()])
+        .output()
+        .await
+        .expect("delv is installed (apt-get install bind9-dnsutils)");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
