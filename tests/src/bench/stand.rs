@@ -199,8 +199,10 @@ impl Stand {
     pub async fn memory(&self, report: &mut Report) -> Result<()> {
         const RESIDENT: &str = "resident memory after the rounds";
         let relay = pid(&self.world.relays[0].process)?;
-        let mut megabytes =
-            |path, pid| anyhow::Ok(report.add(RESIDENT, "MB", path, resident(pid)? as f64 / 1e6));
+        let mut megabytes = |path, pid| {
+            report.add(RESIDENT, "MB", path, resident(pid)? as f64 / 1e6);
+            anyhow::Ok(())
+        };
         megabytes("tunnler-relay", relay)?;
         megabytes("tunnler (TCP service)", pid(&self.tcp_page.process)?)?;
         megabytes("tunnler (HTTPS)", pid(&self.clients[0].process)?)?;
