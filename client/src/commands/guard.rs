@@ -12,6 +12,7 @@ use crate::config::{RawSecret, credentials, networks};
 use crate::error::ClientError;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Access")]
 pub(crate) struct GuardArguments {
     /// Let in only this network or address, as the relay tells it (may be repeated)
     #[arg(long, value_name = "NETWORK")]
