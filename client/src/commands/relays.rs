@@ -22,7 +22,10 @@ pub(crate) async fn run(shared: &Shared, wishes: &RelayWishes) -> Result<(), Cli
     let policy = policy(&network, wishes)?;
     let on_chain = directory.relays.values().filter(|relay| !policy.names(&relay.address));
     let measured = on_chain.chain(&policy.named).map(|relay| async {
-        let addresses = relay.addresses(policy.addresses_of(&relay.address)).map(|ip| (ip, relay.control_port).into()).collect();
+        let addresses = relay
+            .addresses(policy.addresses_of(&relay.address))
+            .map(|ip| (ip, relay.control_port).into())
+            .collect();
         let rtt = round_trip(addresses).await;
         (relay.address, Experience { rtt, ..Experience::default() })
     });

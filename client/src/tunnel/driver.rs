@@ -401,7 +401,10 @@ impl Driver {
     }
 
     fn sockets(&self, relay: &Relay, port: u16) -> Vec<SocketAddr> {
-        relay.addresses(self.policy.addresses_of(&relay.address)).map(|ip| SocketAddr::new(ip, port)).collect()
+        relay
+            .addresses(self.policy.addresses_of(&relay.address))
+            .map(|ip| SocketAddr::new(ip, port))
+            .collect()
     }
 
     /// Some address outside, to see by which own address it is reached.
