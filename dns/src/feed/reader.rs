@@ -23,7 +23,7 @@ use crate::state::task::Shared;
 /// A connection without a frame for so long is given up.
 const DEAD: Duration = Duration::from_secs(10);
 /// Signature checks: what a snapshot may need at once, and a second later on.
-const CHECKS: (u32, u32) = (8192, 200);
+const CHECKS: (u32, u32) = (8192, 100);
 /// Frames likewise: each session of a snapshot takes two.
 const FRAMES: (u32, u32) = (4 * 8192, 1000);
 
