@@ -40,7 +40,7 @@ pub use document::Document;
 pub use files::{Files, Listing};
 pub use rates::{Rate, Rates};
 pub use rules::{Edits, Untouchable};
-pub use site::{Backend, Fixed, FullUrl, PathRule, Route, Rules, Site};
+pub use site::{Backend, Fixed, FullUrl, Http2Sockets, PathRule, Route, Rules, Site};
 pub use upstream::{Checks, HostHeader, Pool, Target, TargetError, Timeouts, Upstream, UpstreamTls};
 
 use crate::tls::Protocol;
@@ -133,9 +133,12 @@ where
 {
     let watched = connection.clone();
     let service = service_fn(move |request| answer(connection.clone(), request));
-    let served = http2::Builder::new(TokioExecutor::new())
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    if watched.site.offers_http2_sockets() {
+        builder.enable_connect_protocol();
+    }
+    let served = builder
         .timer(TokioTimer::new())
-        .enable_connect_protocol()
         .max_concurrent_streams(MAX_H2_STREAMS)
         .max_header_list_size(MAX_HEAD as u32)
         .max_send_buf_size(256 * 1024)

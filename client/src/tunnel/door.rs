@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tunnler_edge::Site;
-use tunnler_edge::proxy::{self, ServeError, Visitor};
+use tunnler_edge::proxy::{self, Http2Sockets, ServeError, Visitor};
 use tunnler_edge::tls::{HandshakeError, Protocol, TlsEnd};
 use tunnler_protocol::name::Zone;
 use tunnler_protocol::presence::ServiceKind;
@@ -29,6 +29,7 @@ pub(super) struct Door {
     services: Vec<(ServiceName, ArcSwap<ServiceBackend>)>,
     /// Those whose TLS relays end.
     relayed: Vec<ServiceName>,
+    sockets: Http2Sockets,
     tls: TlsEnd,
     buffers: Arc<BufferPool>,
     stop: CancellationToken,
@@ -65,12 +66,18 @@ impl Door {
         tls: TlsEnd,
         stop: CancellationToken,
     ) -> Self {
-        let settled = |(name, backend)| (name, ArcSwap::from_pointee(settle(backend, &zone)));
+        let sockets = match services.len() {
+            0 | 1 => Http2Sockets::Offered,
+            // One certificate for NAME and *.NAME.
+            _ => Http2Sockets::Withheld,
+        };
+        let settled = |(name, backend)| (name, ArcSwap::from_pointee(settle(backend, &zone, sockets)));
         let services = services.into_iter().map(settled).collect();
         Self {
             zone,
             services,
             relayed,
+            sockets,
             tls,
             buffers: BufferPool::new(BUFFERS),
             stop,
@@ -82,7 +89,7 @@ impl Door {
     /// New visitors' connections of `service` go to another backend; present ones keep theirs.
     pub(super) fn replace(&self, service: &ServiceName, backend: ServiceBackend) {
         if let Some((_, current)) = self.services.iter().find(|(name, _)| name == service) {
-            current.store(Arc::new(settle(backend, &self.zone)));
+            current.store(Arc::new(settle(backend, &self.zone, self.sockets)));
         }
     }
 
@@ -165,10 +172,11 @@ impl Door {
 }
 
 /// A backend that sets no cookies for all names of the zone.
-fn settle(backend: ServiceBackend, zone: &Zone) -> ServiceBackend {
+fn settle(backend: ServiceBackend, zone: &Zone, sockets: Http2Sockets) -> ServiceBackend {
     match backend {
         ServiceBackend::Http(site) => {
-            ServiceBackend::Http(Arc::new(Site::clone(&site).in_zone(zone.apex().clone())))
+            let site = Site::clone(&site).in_zone(zone.apex().clone()).sockets(sockets);
+            ServiceBackend::Http(Arc::new(site))
         }
         tcp @ ServiceBackend::Tcp(_) => tcp,
     }

@@ -29,6 +29,18 @@ pub struct Site {
     rest: Backend,
     rules: Rules,
     zone: Option<HostName>,
+    sockets: Http2Sockets,
+}
+
+/// Whether visitors are told that WebSockets may come in HTTP/2 streams (RFC 8441).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http2Sockets {
+    /// Yes.
+    #[default]
+    Offered,
+    /// No: the certificate covers other sites' hosts, too. A browser then sends a WebSocket for one host over its
+    /// connection to another, and unlike with requests does not ask again elsewhere when told 421.
+    Withheld,
 }
 
 /// What holds for every request to a [`Site`]. By default nothing is refused or changed.
@@ -106,7 +118,13 @@ pub struct Fixed {
 impl Site {
     /// A site with one backend for everything.
     pub fn new(rest: Backend) -> Self {
-        Self { routes: Vec::new(), rest, rules: Rules::default(), zone: None }
+        Self {
+            routes: Vec::new(),
+            rest,
+            rules: Rules::default(),
+            zone: None,
+            sockets: Http2Sockets::default(),
+        }
     }
 
     /// Adds a rule, after those already there.
@@ -135,6 +153,17 @@ impl Site {
     pub fn in_zone(mut self, zone: HostName) -> Self {
         self.zone = Some(zone);
         self
+    }
+
+    /// Says whether WebSockets may come in HTTP/2 streams.
+    #[must_use]
+    pub fn sockets(mut self, sockets: Http2Sockets) -> Self {
+        self.sockets = sockets;
+        self
+    }
+
+    pub(super) fn offers_http2_sockets(&self) -> bool {
+        self.sockets == Http2Sockets::Offered
     }
 
     /// Lets a request in, readies it, and says who answers it.

@@ -5,6 +5,8 @@ use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tunnler_edge::Site;
+use tunnler_edge::proxy::Http2Sockets;
 
 use crate::rig::{self, Body, HOST, Record, empty, get, text, within};
 
@@ -56,19 +58,33 @@ async fn websockets_pass_and_other_upgrades_do_not() {
     }
 }
 
+/// RFC 8441, section 4.
+fn connect(protocol: &'static str) -> Request<http_body_util::Empty<bytes::Bytes>> {
+    Request::connect(format!("https://{HOST}/echo"))
+        .extension(hyper::ext::Protocol::from_static(protocol))
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .body(empty())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn websockets_are_not_offered_in_http2_streams_where_the_certificate_is_shared() {
+    let seen = Record::default();
+    let site = Site::from(rig::upstream(echo, seen.clone()).await).sockets(Http2Sockets::Withheld);
+    let rig = rig::serving(site, seen).await;
+    let mut http2 = rig.http2().await;
+    within(http2.send_request(get("/"))).await.unwrap();
+    let refused = within(http2.send_request(connect("websocket"))).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(rig.lines(), ["GET /"]);
+}
+
 #[tokio::test]
 async fn websockets_pass_in_http2_streams_beside_other_requests() {
     let rig = rig::start(echo).await;
     let mut http2 = rig.http2().await;
     // The edge's settings say that it can; they come with its first answer at the latest.
     within(http2.send_request(get("/"))).await.unwrap();
-    let connect = |protocol: &'static str| {
-        Request::connect(format!("https://{HOST}/echo"))
-            .extension(hyper::ext::Protocol::from_static(protocol))
-            .header(header::SEC_WEBSOCKET_VERSION, "13")
-            .body(empty())
-            .unwrap()
-    };
     let answer = within(http2.send_request(connect("websocket"))).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(!answer.headers().contains_key(header::SEC_WEBSOCKET_ACCEPT));
