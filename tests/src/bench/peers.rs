@@ -89,6 +89,8 @@ pub async fn write_certificates(dir: &Path) -> Result<()> {
 /// nginx with the page.
 pub async fn upstream(dir: &Path) -> Result<(Process, SocketAddr)> {
     let listen = ports::local()?;
+    std::fs::create_dir(dir.join("www"))?;
+    std::fs::write(dir.join("www/index.html"), "thirty-two bytes, the whole page")?;
     let process = nginx("nginx-upstream", dir, &[("listen", listen)]).await?;
     Ok((process, listen))
 }

@@ -1,7 +1,9 @@
 //! The visitors of a measurement: many keep-alive connections that ask again and again, one big body, or one new
-//! connection after the other. Speaks just enough HTTP/1.1 that the visitor's own cost stays small.
+//! connection after the other. Without TLS wrk asks; the rest speaks just enough HTTP/1.1 that the visitor's own cost stays
+//! small.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,8 +85,37 @@ impl Entrance {
         Ok(Either::Right(Box::new(connector.connect(name, tcp).await?)))
     }
 
-    /// Asks over `connections` connections for `duration`.
-    pub fn requests(&self, connections: usize, duration: Duration) -> Result<Requests> {
+    /// Asks for `path` over `connections` connections for `duration`.
+    pub fn requests(&self, path: &str, connections: usize, duration: Duration) -> Result<Requests> {
+        match self.host {
+            None => self.wrk(path, connections, duration),
+            Some(_) => self.ask(path, connections, duration),
+        }
+    }
+
+    fn wrk(&self, path: &str, connections: usize, duration: Duration) -> Result<Requests> {
+        let mut wrk = Command::new("wrk");
+        wrk.args(["--threads", "1", "--connections", &connections.to_string(), "--latency"]);
+        // Whole seconds are all it understands.
+        wrk.args(["--duration", &duration.as_secs_f64().ceil().to_string()]);
+        let said = wrk.arg(format!("http://{}{path}", self.address)).output().context("cannot start wrk")?;
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let after = |word: &str| {
+            let line = said.lines().find_map(|line| line.trim().strip_prefix(word));
+            line.with_context(|| format!("wrk says no {word:?}:\n{said}")).map(str::trim)
+        };
+        ensure!(
+            !said.contains("Non-2xx") && !said.contains("Socket errors"),
+            "not every answer came:\n{said}"
+        );
+        Ok(Requests {
+            per_second: after("Requests/sec:")?.parse()?,
+            p50_ms: milliseconds(after("50%")?)?,
+            p99_ms: milliseconds(after("99%")?)?,
+        })
+    }
+
+    fn ask(&self, path: &str, connections: usize, duration: Duration) -> Result<Requests> {
         alone(async {
             let (connector, mut tasks) = (self.connector(), JoinSet::new());
             let mut ready = Vec::new();
@@ -92,7 +123,7 @@ impl Entrance {
                 ready.push(self.connect_with(&connector).await?);
             }
             let request: Arc<[u8]> =
-                format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", self.host()).into_bytes().into();
+                format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host()).into_bytes().into();
             let begun = Instant::now();
             for mut connection in ready {
                 let request = request.clone();
@@ -188,6 +219,13 @@ impl Entrance {
             Ok(made as f64 / begun.elapsed().as_secs_f64())
         })
     }
+}
+
+/// A time as wrk prints it: `850.00us`, `1.62ms`, `1.20s`.
+fn milliseconds(text: &str) -> Result<f64> {
+    let units = [("us", 1e-3), ("ms", 1.0), ("s", 1e3), ("m", 6e4)];
+    let number = |(unit, factor)| Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * factor);
+    units.into_iter().find_map(number).with_context(|| format!("{text:?} is not a time"))
 }
 
 /// Reads one whole answer; leaves nothing behind, because nothing is asked ahead.
