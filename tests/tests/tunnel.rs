@@ -98,8 +98,20 @@ async fn a_name_is_served_and_outlives_its_relays() -> Result<()> {
     .await?;
     let (_, withdrawn) = it.take_away(Signal::Stop).await?;
     ensure!(withdrawn <= Duration::from_secs(6), "a silent relay was named for {withdrawn:?}");
+    a_name_that_points_elsewhere_is_served_no_longer(&it).await?;
     drop(it);
     dir.done();
+    Ok(())
+}
+
+async fn a_name_that_points_elsewhere_is_served_no_longer(it: &Published) -> Result<()> {
+    let relay = it.visitor.get(it.host(), "/").await?.via;
+    tunnler_ok(&it.world, &it.key, &["name", "set-target", "mynode"]).await?;
+    // Asked at the relay itself, whose session with the client stays open.
+    let lost = World::wait_for("the relay to refuse the name", Duration::from_secs(15), || async {
+        it.visitor.tls().connect(relay, it.host()).await.is_err()
+    });
+    println!("a name that points elsewhere is refused after {:?}", lost.await?);
     Ok(())
 }
 
