@@ -57,7 +57,7 @@ pub async fn serve<S: Transport>(
     let limits = shared.announced();
     let challenger = Challenger::new(shared.key.clone(), exporter, limits);
     let pending = match bearer {
-        Some(response) => Ok(PendingLogin::unasked(io, read_ahead, challenger, response).await),
+        Some(response) => Ok(PendingLogin::unasked(io, read_ahead, challenger, response)),
         None => PendingLogin::challenge(io, read_ahead, challenger).await,
     };
     let pending = match pending {

@@ -14,12 +14,12 @@ use futures::{AsyncWrite, Stream};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
-use tokio_tungstenite::WebSocketStream;
 
 use crate::link::{DEAD_AFTER, End, Link, LinkConfig, PING_AFTER};
 use crate::stream::SessionStream;
 use crate::unread::Opener;
-use crate::wire::{Control, Heard, LONGEST_BODY, SharedWire, Transport, Wire};
+use crate::websocket::{Transport, WebSocket};
+use crate::wire::{Control, LONGEST_BODY, SharedWire, Wire};
 
 /// A stream is read out at most this long after this side ended its half...
 const DRAIN_FOR: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ pub(crate) type OpenRequest = oneshot::Sender<SessionStream>;
 
 /// Sets up a connection; the future drives it until it ends.
 pub(crate) fn start<S: Transport, C: Control>(
-    websocket: WebSocketStream<Heard<S>>,
+    websocket: WebSocket<S>,
     opener: Opener,
     config: &LinkConfig,
 ) -> (Ends<C>, impl Future<Output = End> + Send + 'static) {

@@ -29,6 +29,9 @@ pub enum Violation {
     /// The multiplexer refused a frame: window overrun or an impossible window update.
     #[error("flow control ignored")]
     FlowControl,
+    /// A WebSocket frame that RFC 6455 does not allow here, or a message that is too long.
+    #[error("malformed WebSocket frame")]
+    WebSocket,
     /// A text frame that is no control message.
     #[error("malformed control message")]
     Control,
@@ -131,6 +134,11 @@ impl Boundaries {
     /// Whether the next byte begins a frame.
     pub fn between_frames(&self) -> bool {
         self.have == 0 && self.body_left == 0
+    }
+
+    /// Bytes that the header being read still needs. Not for use inside a body.
+    pub fn missing(&self) -> usize {
+        HEADER_LEN - self.have
     }
 
     /// The bytes of the header last completed.

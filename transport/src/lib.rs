@@ -16,6 +16,7 @@ pub mod splice;
 mod stream;
 pub mod tls;
 mod unread;
+mod websocket;
 mod wire;
 
 pub use buffer::BufferPool;
@@ -28,4 +29,4 @@ pub use opener::{OpenError, StreamOpener};
 pub use splice::{Abort, Direction, SpliceContext, SpliceEnd, Spliced, Tap, splice};
 pub use stream::SessionStream;
 pub use unread::{MemoryBudget, UnreadLimits};
-pub use wire::Transport;
+pub use websocket::Transport;

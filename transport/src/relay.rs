@@ -10,12 +10,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures::{SinkExt, StreamExt};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::task::AbortOnDropHandle;
 use tunnler_protocol::challenge::{Exporter, Statement};
@@ -32,7 +29,7 @@ pub use crate::opener::OpenError;
 use crate::opener::StreamOpener;
 use crate::stream::SessionStream;
 use crate::unread::Opener;
-use crate::wire::{Heard, Transport, websocket_config};
+use crate::websocket::{Incoming, Transport, WebSocket};
 
 /// How long a login may take.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -104,7 +101,7 @@ pub enum HandshakeError {
 /// A client that answered the challenge and waits.
 #[derive(Debug)]
 pub struct PendingLogin<S> {
-    websocket: WebSocketStream<Heard<S>>,
+    websocket: WebSocket<S>,
     /// What it was asked; `None` when it brought a token of its own.
     pub challenge: Option<Challenge>,
     /// What it said. Nothing in it has been verified.
@@ -119,22 +116,19 @@ impl<S: Transport> PendingLogin<S> {
         read_ahead: Vec<u8>,
         challenger: Challenger,
     ) -> Result<Self, HandshakeError> {
-        let config = Some(websocket_config());
-        let mut websocket =
-            WebSocketStream::from_partially_read(Heard::new(io), read_ahead, Role::Server, config).await;
+        let mut websocket = WebSocket::new(io, Role::Server, read_ahead);
         let (challenge, message) = challenger.challenge();
         let exchange = async {
-            websocket.send(Message::text(message.to_text())).await.map_err(|_| HandshakeError::Ended)?;
+            websocket.say(&message.to_text()).await.map_err(|_| HandshakeError::Ended)?;
             loop {
-                match websocket.next().await {
-                    Some(Ok(Message::Text(text))) => match ToRelay::parse(text.as_str()) {
+                match websocket.hear().await {
+                    Ok(Incoming::Text(text)) => match ToRelay::parse(&text) {
                         Ok(Some(ToRelay::AuthResponse(response))) => return Ok(response),
                         Ok(None) => {}
                         _ => return Err(HandshakeError::Unexpected),
                     },
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(Message::Binary(_))) => return Err(HandshakeError::Unexpected),
-                    Some(Ok(_) | Err(_)) | None => return Err(HandshakeError::Ended),
+                    Ok(Incoming::Bytes(_)) => return Err(HandshakeError::Unexpected),
+                    Ok(Incoming::End) | Err(_) => return Err(HandshakeError::Ended),
                 }
             }
         };
@@ -143,21 +137,17 @@ impl<S: Transport> PendingLogin<S> {
     }
 
     /// A client that logs in without a challenge (the older way): what its upgrade request said.
-    pub async fn unasked(io: S, read_ahead: Vec<u8>, challenger: Challenger, response: AuthResponse) -> Self {
-        let config = Some(websocket_config());
-        let websocket =
-            WebSocketStream::from_partially_read(Heard::new(io), read_ahead, Role::Server, config).await;
+    pub fn unasked(io: S, read_ahead: Vec<u8>, challenger: Challenger, response: AuthResponse) -> Self {
+        let websocket = WebSocket::new(io, Role::Server, read_ahead);
         Self { websocket, challenge: None, response, challenger }
     }
 
     /// Refuses, says why, and closes.
     pub async fn refuse(mut self, failure: AuthFailed) {
         let goodbye = async {
-            self.websocket.send(Message::text(ToClient::AuthFailed(failure).to_text())).await?;
-            self.websocket.close(None).await?;
-            // The client's closing frame, so that our words are not lost in a TCP reset.
-            while self.websocket.next().await.is_some_and(|message| message.is_ok()) {}
-            Ok::<_, tokio_tungstenite::tungstenite::Error>(())
+            self.websocket.say(&ToClient::AuthFailed(failure).to_text()).await?;
+            // Waits for the client's closing frame, so that our words are not lost in a TCP reset.
+            self.websocket.close().await
         };
         let _ = timeout(REFUSAL_DEADLINE, goodbye).await;
     }

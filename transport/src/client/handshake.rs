@@ -7,17 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures::{SinkExt, StreamExt};
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, header::SEC_WEBSOCKET_PROTOCOL};
+use tokio_tungstenite::tungstenite::protocol::Role as Side;
 use tunnler_protocol::challenge::{Exporter, Statement};
 use tunnler_protocol::control::{
     AuthChallenge, AuthOk, AuthResponse, CONNECT_PATH, SUBPROTOCOL, ToClient, ToRelay,
@@ -28,7 +26,7 @@ use tunnler_protocol::{Address, UnixSeconds};
 
 use super::{ConnectError, Login, RelayTarget};
 use crate::tls;
-use crate::wire::{Heard, websocket_config};
+use crate::websocket::{ByteByByte, Incoming, Transport, WebSocket};
 
 /// How long one address may take to accept a TCP connection while others are left.
 const TCP_DEADLINE: Duration = Duration::from_secs(4);
@@ -37,7 +35,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A relay that accepted the login.
 pub(super) struct Accepted {
-    pub websocket: WebSocketStream<Heard<TlsStream<TcpStream>>>,
+    pub websocket: WebSocket<TlsStream<TcpStream>>,
     pub exporter: Exporter,
     pub auth_ok: AuthOk,
 }
@@ -65,16 +63,16 @@ pub(super) async fn log_in(
         .map_err(|error| ConnectError::Tls { relay, source: io::Error::other(error) })?;
 
     let request = request(target, address).map_err(|error| protocol(error.to_string()))?;
-    let upgraded =
-        tokio_tungstenite::client_async_with_config(request, Heard::new(tls), Some(websocket_config())).await;
-    let (mut websocket, _) = upgraded.map_err(|error| protocol(error.to_string()))?;
+    let upgraded = tokio_tungstenite::client_async(request, ByteByByte(tls)).await;
+    let (upgraded, _) = upgraded.map_err(|error| protocol(error.to_string()))?;
+    let mut websocket = WebSocket::new(upgraded.into_inner().0, Side::Client, Vec::new());
 
     let ToClient::AuthChallenge(challenge) = next_message(&mut websocket).await.map_err(protocol)? else {
         return Err(protocol("it does not begin with auth_challenge".into()));
     };
     let identity = Identity { relay, exporter, login: login.clone(), role };
     let answer = identity.answer(&challenge, login.presence.as_ref())?;
-    let sent = websocket.send(Message::text(ToRelay::AuthResponse(answer).to_text())).await;
+    let sent = websocket.say(&ToRelay::AuthResponse(answer).to_text()).await;
     sent.map_err(|error| protocol(error.to_string()))?;
     match next_message(&mut websocket).await.map_err(protocol)? {
         ToClient::AuthOk(auth_ok) => Ok(Accepted { websocket, exporter, auth_ok }),
@@ -162,20 +160,16 @@ fn request(target: &RelayTarget, address: SocketAddr) -> Result<Request<()>, Box
 }
 
 /// The next control message of a known type.
-async fn next_message<S>(websocket: &mut WebSocketStream<S>) -> Result<ToClient, String>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
+async fn next_message<S: Transport>(websocket: &mut WebSocket<S>) -> Result<ToClient, String> {
     loop {
-        match websocket.next().await {
-            Some(Ok(Message::Text(text))) => match ToClient::parse(text.as_str()) {
+        match websocket.hear().await {
+            Ok(Incoming::Text(text)) => match ToClient::parse(&text) {
                 Ok(Some(message)) => return Ok(message),
                 Ok(None) => {}
                 Err(error) => return Err(error.to_string()),
             },
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(_)) | None => return Err("it ended the handshake".into()),
-            Some(Err(error)) => return Err(error.to_string()),
+            Ok(Incoming::Bytes(_) | Incoming::End) => return Err("it ended the handshake".into()),
+            Err(failure) => return Err(io::Error::from(failure).to_string()),
         }
     }
 }

@@ -5,9 +5,10 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tunnler_protocol::control::{ToClient, ToRelay};
@@ -16,7 +17,6 @@ use super::*;
 use crate::frames::Violation;
 use crate::frames::testing::{FINISH, OPEN, data, header};
 use crate::unread::{MemoryBudget, UnreadLimits};
-use crate::wire::websocket_config;
 
 /// Virtual time: nothing in these tests really waits this long.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -38,8 +38,7 @@ impl<C> Drop for Side<C> {
 }
 
 async fn side<C: Control>(io: DuplexStream, role: Role, opener: Opener, config: &LinkConfig) -> Side<C> {
-    let websocket = WebSocketStream::from_raw_socket(Heard::new(io), role, Some(websocket_config())).await;
-    let (ends, driver) = start(websocket, opener, config);
+    let (ends, driver) = start(WebSocket::new(BufStream::new(io), role, Vec::new()), opener, config);
     Side { ends, driver: tokio::spawn(driver) }
 }
 
