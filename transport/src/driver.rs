@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use crate::link::{DEAD_AFTER, End, Link, LinkConfig, PING_AFTER};
+use crate::link::{DEAD_AFTER, End, Link, LinkConfig, PING_AFTER, PING_AFTER_AT_REST};
 use crate::stream::SessionStream;
 use crate::unread::Opener;
 use crate::websocket::{Transport, WebSocket};
@@ -31,7 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) const CONTROL_QUEUE: usize = 32;
 
 /// By how much longer the client waits before it pings: the relay's ping answers for both, so a quiet relay is the only
-/// one that is asked, and an idle session costs two small messages every 3 s.
+/// one that is asked, and a session at rest costs two small messages every 7 s.
 const HEAD_START: Duration = Duration::from_secs(1);
 /// A ping that is due so soon is sent now.
 const SLACK: Duration = Duration::from_millis(100);
@@ -183,7 +183,9 @@ impl<S: Transport, C: Control> Driver<S, C> {
         self.open(cx)?;
         self.wire.lock().next_turn();
         loop {
-            self.accept(cx)?;
+            if !self.is_at_rest(cx)? {
+                self.accept(cx)?;
+            }
             let mut wire = self.wire.lock();
             match wire.poll_flush_all(cx) {
                 Poll::Ready(Err(error)) => return Err(broken(&error)),
@@ -199,6 +201,20 @@ impl<S: Transport, C: Control> Driver<S, C> {
             self.link.permits.add_permits(released);
         }
         Ok(())
+    }
+
+    /// Whether yamux has nothing to do: no stream is open, none was dropped since it was last asked, and nothing has come
+    /// for it. Left alone it measures no round trips, which an idle session has no use for.
+    fn is_at_rest(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.link.open_streams() > 0 || self.released_later > 0 {
+            return Ok(false);
+        }
+        let inbound = self.wire.lock().poll_inbound(cx);
+        match inbound {
+            Poll::Pending => Ok(true),
+            Poll::Ready(Ok(())) => Ok(false),
+            Poll::Ready(Err(error)) => Err(self.failed(yamux::ConnectionError::Io(error))),
+        }
     }
 
     fn open(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
@@ -274,8 +290,10 @@ impl<S: Transport, C: Control> Driver<S, C> {
 
     /// When the other side has been quiet for so long that it is asked for a sign of life.
     fn ping_at(&self) -> Instant {
-        let patience = if self.opener == Opener::Us { PING_AFTER } else { PING_AFTER + HEAD_START };
-        self.wire.lock().last_heard().max(self.pinged) + patience
+        let busy = self.link.open_streams() > 0;
+        let patience = if busy { PING_AFTER } else { PING_AFTER_AT_REST };
+        let head_start = if self.opener == Opener::Us { Duration::ZERO } else { HEAD_START };
+        self.wire.lock().last_heard().max(self.pinged) + patience + head_start
     }
 
     /// Pings when it is time; ready when the other side has been silent for too long.

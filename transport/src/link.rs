@@ -54,8 +54,10 @@ pub struct LinkConfig {
     pub budget: Arc<MemoryBudget>,
 }
 
-/// Quiet of the other side after which a WebSocket ping asks for a sign of life.
+/// Quiet of the other side after which a WebSocket ping asks for a sign of life...
 pub const PING_AFTER: Duration = Duration::from_secs(3);
+/// ...and while no stream is open. There is then nothing to lose but the session itself, and a relay has many of those.
+pub const PING_AFTER_AT_REST: Duration = Duration::from_secs(7);
 /// Silence after which a connection is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(10);
 

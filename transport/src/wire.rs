@@ -189,29 +189,37 @@ impl<S: Transport, C: Control> Wire<S, C> {
         }
     }
 
+    /// Takes in what is not for yamux; ready once something is, or when nothing more comes.
+    pub fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_header(cx).map_ok(|_| ())
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            if self.header_left > 0 {
-                let n = self.header_left.min(out.len());
-                let from = HEADER_LEN - self.header_left;
-                out[..n].copy_from_slice(&self.inbound_frames.header_bytes()[from..from + n]);
-                self.header_left -= n;
-                return Poll::Ready(Ok(n));
-            }
-            if self.inbound_body > 0 {
-                let most = self.inbound_body.min(out.len());
-                let Some(n) = ready!(self.poll_bytes(cx, &mut out[..most]))? else {
-                    return Poll::Ready(Ok(0));
-                };
-                let step = self.inbound_frames.step(&out[..n]);
-                debug_assert!(n == 0 || matches!(step, Ok(Step::Body(m)) if m == n));
-                self.inbound_body -= n;
-                return Poll::Ready(Ok(n));
-            }
+        if !ready!(self.poll_header(cx))? {
+            return Poll::Ready(Ok(0));
+        }
+        if self.header_left > 0 {
+            let n = self.header_left.min(out.len());
+            let from = HEADER_LEN - self.header_left;
+            out[..n].copy_from_slice(&self.inbound_frames.header_bytes()[from..from + n]);
+            self.header_left -= n;
+            return Poll::Ready(Ok(n));
+        }
+        let most = self.inbound_body.min(out.len());
+        let Some(n) = ready!(self.poll_bytes(cx, &mut out[..most]))? else { return Poll::Ready(Ok(0)) };
+        let step = self.inbound_frames.step(&out[..n]);
+        debug_assert!(n == 0 || matches!(step, Ok(Step::Body(m)) if m == n));
+        self.inbound_body -= n;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Reads until a frame for yamux has begun; false at the end.
+    fn poll_header(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while self.header_left == 0 && self.inbound_body == 0 {
             let mut header = [0; HEADER_LEN];
             let missing = self.inbound_frames.missing();
             let Some(n) = ready!(self.poll_bytes(cx, &mut header[..missing]))? else {
-                return Poll::Ready(Ok(0));
+                return Poll::Ready(Ok(false));
             };
             let header = match self.inbound_frames.step(&header[..n]) {
                 Ok(Step::Header(_, header)) => header,
@@ -228,6 +236,7 @@ impl<S: Transport, C: Control> Wire<S, C> {
             self.header_left = HEADER_LEN;
             self.inbound_body = header.body_len();
         }
+        Poll::Ready(Ok(true))
     }
 
     /// Reads at least one byte of yamux's stream and takes in the texts before it; `None` at the end.

@@ -117,7 +117,8 @@ async fn what_the_standard_forbids_is_a_violation() {
             other => panic!("{case}: {other:?}"),
         }
     }
-    let endless: Vec<u8> = (0..10).flat_map(|n| frame(if n == 0 { 2 } else { 0 }, MASK, &[0; 60_000])).collect();
+    let endless: Vec<u8> =
+        (0..10).flat_map(|n| frame(if n == 0 { 2 } else { 0 }, MASK, &[0; 60_000])).collect();
     assert!(matches!(relay_reads(&endless).await, Err(Failure::Violation(Violation::WebSocket))));
     for cut in [1, 4, 7] {
         let bytes = &frame(0x82, MASK, b"cut short")[..cut];
@@ -166,7 +167,8 @@ fn sent() -> impl Strategy<Value = Vec<Sent>> {
 
 fn told(all: &[Sent]) -> (Vec<u8>, Vec<String>) {
     let bytes = all.iter().flat_map(|one| if let Sent::Bytes(bytes) = one { bytes.as_slice() } else { &[] });
-    let texts = all.iter().filter_map(|one| if let Sent::Text(text) = one { Some(text.clone()) } else { None });
+    let texts =
+        all.iter().filter_map(|one| if let Sent::Text(text) = one { Some(text.clone()) } else { None });
     (bytes.copied().collect(), texts.collect())
 }
 
