@@ -21,7 +21,7 @@ use crate::process::Scratch;
 use report::{Report, Strictness, Wanted};
 use stand::{
     DIRECT, EDGE, FAR, Measured, NGINX, NGINX_RATHOLE, PASS, Path, RATHOLE, RATHOLE_AS_IT_COMES, RATHOLE_WS,
-    RATHOLE_WS_AS_IT_COMES, Stand, TCP,
+    RATHOLE_WS_AS_IT_COMES, Stand, TCP, TERM,
 };
 use visits::Way;
 
@@ -122,7 +122,7 @@ fn judge(report: &mut Report) {
     report.compare(NEW, TCP, Some(RATHOLE), AtLeast(2.0), Aim);
     report.compare(DOWN, FAR, None, AtLeast(60.0), Bar);
     report.compare(UP, FAR, None, AtLeast(60.0), Bar);
-    for path in [EDGE, PASS] {
+    for path in [EDGE, PASS, TERM] {
         report.compare(&many, path, Some(NGINX), AtLeast(0.7), Aim);
         report.compare(DOWN, path, Some(NGINX), AtLeast(0.7), Aim);
         report.compare(UP, path, Some(NGINX), AtLeast(0.7), Aim);

@@ -503,36 +503,53 @@ fn apply_mask(bytes: &mut [u8], mask: Mask, at: usize) {
     }
 }
 
-/// Hands out one byte at a time, so that whoever reads a head from it reads no further.
+/// Hands out one HTTP head and nothing behind it, so that whoever reads an answer without a body reads no further.
 #[derive(Debug)]
-pub(crate) struct ByteByByte<S>(pub S);
+pub(crate) struct OneHead<S> {
+    io: S,
+    /// How much of the empty line that ends the head was the last thing handed out.
+    end: usize,
+}
 
-impl<S: AsyncBufRead + Unpin> AsyncRead for ByteByByte<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut io = Pin::new(&mut self.0);
-        if let Some(byte) = ready!(io.as_mut().poll_fill_buf(cx))?.first() {
-            buf.put_slice(&[*byte]);
-            io.consume(1);
+impl<S> OneHead<S> {
+    pub fn new(io: S) -> Self {
+        Self { io, end: 0 }
+    }
+
+    /// The stream, with everything behind the head unread.
+    pub fn into_inner(self) -> S {
+        self.io
+    }
+}
+
+impl<S: AsyncBufRead + Unpin> AsyncRead for OneHead<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        const END: &[u8] = b"\r\n\r\n";
+        let this = self.get_mut();
+        let bytes = ready!(Pin::new(&mut this.io).poll_fill_buf(cx))?;
+        let mut n = 0;
+        while n < bytes.len().min(buf.remaining()) && this.end < END.len() {
+            // Nothing but a carriage return can begin the end.
+            this.end = if bytes[n] == END[this.end] { this.end + 1 } else { usize::from(bytes[n] == END[0]) };
+            n += 1;
         }
+        buf.put_slice(&bytes[..n]);
+        Pin::new(&mut this.io).consume(n);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ByteByByte<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for OneHead<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

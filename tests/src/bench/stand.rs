@@ -34,6 +34,8 @@ pub const RATHOLE_WS_AS_IT_COMES: &str = "rathole, WebSocket, as it comes";
 pub const RATHOLE_AS_IT_COMES: &str = "rathole, plain, as it comes";
 /// HTTPS through a relay to the client's TLS end.
 pub const PASS: &str = "tunnler, HTTPS";
+/// HTTPS that the relay ends itself, for a service in term mode.
+pub const TERM: &str = "tunnler, HTTPS in term mode";
 /// nginx in front of rathole.
 pub const NGINX_RATHOLE: &str = "nginx TLS, rathole plain";
 /// The client's TLS end and proxy alone.
@@ -137,17 +139,19 @@ impl Stand {
         let (far_page, far_page_port) = publish_tcp(&mut world, "far-page", 1, page).await?;
         let (far_bodies, far_bodies_port) = publish_tcp(&mut world, "far-bodies", 1, bodies).await?;
         let mut clients = Vec::new();
-        for (label, upstream) in [("page", page), ("bodies", bodies)] {
-            let (_, key) = world.funded_key(label).await?;
-            world.register_name(&key, label).await?;
-            clients
-                .push(world.publish(&format!("client-{label}"), &key, &upstream.to_string(), label).await?);
+        for (label, upstream, mode) in [
+            ("page", page, "pass"),
+            ("bodies", bodies, "pass"),
+            ("term-page", page, "term"),
+            ("term-bodies", bodies, "term"),
+        ] {
+            clients.push(publish_https(&mut world, label, upstream, mode).await?);
+            let entrance = Entrance::tls(relay, format!("{label}.{ZONE}"));
+            World::wait_for("a certificate", Duration::from_secs(30), || async {
+                entrance.connect().await.is_ok()
+            })
+            .await?;
         }
-        let visitor = world.visitor().await?;
-        World::wait_for("the published page", Duration::from_secs(30), || async {
-            visitor.get_once(&format!("page.{ZONE}"), "/").await.is_ok()
-        })
-        .await?;
         let measured = |measured, name, page, bodies| Path {
             name,
             measured,
@@ -161,11 +165,11 @@ impl Stand {
             page: Entrance::tls(page, peers::HOST),
             bodies: Entrance::tls(bodies, peers::HOST),
         };
-        let pass = Path {
-            name: PASS,
+        let https = |name, page: &str, bodies: &str| Path {
+            name,
             measured: Measured::All,
-            page: Entrance::tls(relay, format!("page.{ZONE}")),
-            bodies: Entrance::tls(relay, format!("bodies.{ZONE}")),
+            page: Entrance::tls(relay, format!("{page}.{ZONE}")),
+            bodies: Entrance::tls(relay, format!("{bodies}.{ZONE}")),
         };
         let paths = vec![
             plain(DIRECT, page, bodies),
@@ -174,7 +178,8 @@ impl Stand {
             plain(RATHOLE, rathole.page, rathole.bodies),
             measured(Measured::Requests, RATHOLE_WS_AS_IT_COMES, as_it_comes[0].page, as_it_comes[0].bodies),
             measured(Measured::Requests, RATHOLE_AS_IT_COMES, as_it_comes[1].page, as_it_comes[1].bodies),
-            pass,
+            https(PASS, "page", "bodies"),
+            https(TERM, "term-page", "term-bodies"),
             tls(NGINX_RATHOLE, proxy.tunnelled, proxy.tunnelled),
             tls(EDGE, edge_page, edge_bodies),
             tls(NGINX, proxy.direct, proxy.direct),
@@ -265,6 +270,15 @@ async fn publish_tcp(
     let client = world.publish_with(&format!("client-{label}"), &key, label, "tcp", &arguments).await?;
     let port = client.url().rsplit(':').next().context("a URL without port")?.parse()?;
     Ok((client, SocketAddr::new(ip, port)))
+}
+
+/// Publishes `upstream` by HTTPS on the first relay alone.
+async fn publish_https(world: &mut World, label: &str, upstream: SocketAddr, mode: &str) -> Result<Client> {
+    let (_, key) = world.funded_key(label).await?;
+    world.register_name(&key, label).await?;
+    let only = world.relays[0].relay().to_string();
+    let arguments = [&upstream.to_string(), "--tls", mode, "--only", &only];
+    world.publish_with(&format!("client-{label}"), &key, label, "http", &arguments).await
 }
 
 fn pid(process: &Process) -> Result<u32> {

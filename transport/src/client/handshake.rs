@@ -26,7 +26,7 @@ use tunnler_protocol::{Address, UnixSeconds};
 
 use super::{ConnectError, Login, RelayTarget};
 use crate::tls;
-use crate::websocket::{ByteByByte, Incoming, Transport, WebSocket};
+use crate::websocket::{Incoming, OneHead, Transport, WebSocket};
 
 /// How long one address may take to accept a TCP connection while others are left.
 const TCP_DEADLINE: Duration = Duration::from_secs(4);
@@ -63,9 +63,9 @@ pub(super) async fn log_in(
         .map_err(|error| ConnectError::Tls { relay, source: io::Error::other(error) })?;
 
     let request = request(target, address).map_err(|error| protocol(error.to_string()))?;
-    let upgraded = tokio_tungstenite::client_async(request, ByteByByte(tls)).await;
+    let upgraded = tokio_tungstenite::client_async(request, OneHead::new(tls)).await;
     let (upgraded, _) = upgraded.map_err(|error| protocol(error.to_string()))?;
-    let mut websocket = WebSocket::new(upgraded.into_inner().0, Side::Client, Vec::new());
+    let mut websocket = WebSocket::new(upgraded.into_inner().into_inner(), Side::Client, Vec::new());
 
     let ToClient::AuthChallenge(challenge) = next_message(&mut websocket).await.map_err(protocol)? else {
         return Err(protocol("it does not begin with auth_challenge".into()));

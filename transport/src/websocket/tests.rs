@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use proptest::prelude::*;
-use tokio::io::{AsyncWriteExt, BufReader, BufStream, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufStream, DuplexStream, duplex};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -147,6 +147,25 @@ async fn a_flood_of_pings_costs_one_pong_and_leaves_others_their_turn() {
     assert_eq!((read, out), (Incoming::Bytes(1), *b"x"));
     assert_eq!(socket.outbound.pong.as_deref(), Some(&(FRAMES_PER_TURN as u32 + 8).to_be_bytes()[..]));
     assert!(socket.outbound.frames.is_empty());
+}
+
+/// A reader of an HTTP head gets all of it and nothing else, whatever the segmentation.
+#[tokio::test]
+async fn what_follows_a_head_stays_unread() {
+    let head = b"HTTP/1.1 101 ok\r\na: \r\r\nb: c\r\n\r\n";
+    let all = [&head[..], b"\r\n\r\nframes"].concat();
+    for capacity in 1..all.len() + 1 {
+        let io =
+            tokio::io::join(BufReader::with_capacity(capacity, Cursor::new(all.clone())), tokio::io::sink());
+        let mut one = OneHead::new(io);
+        let mut read = vec![0; head.len()];
+        one.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, head);
+        assert_eq!(one.read(&mut [0; 8]).await.unwrap(), 0, "nothing behind the head");
+        let mut rest = Vec::new();
+        one.into_inner().read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"\r\n\r\nframes");
+    }
 }
 
 /// What a test sends: payload for the stream, or a text.
