@@ -13,12 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tunnler_protocol::HostName;
 use tunnler_protocol::presence::{Presence, Service, ServiceKind};
-use tunnler_transport::{RelayTarget, SessionStream};
+use tunnler_transport::RelayTarget;
 
 use crate::clock;
 use crate::ingress::visitor::{Arrival, Visitor};
+use crate::places::Seated;
 use crate::relay::Shared;
 use crate::route::Wanted;
 
@@ -34,7 +36,7 @@ pub async fn hand_over<T: Arrival>(
     visitor: &Visitor<T>,
     wanted: &Wanted,
     host: HostName,
-) -> Option<SessionStream> {
+) -> Option<Seated> {
     if visitor.forwarder.is_some() {
         return None;
     }
@@ -47,7 +49,7 @@ pub async fn hand_over<T: Arrival>(
         if let Some(line) = line {
             let mut header = visitor.header(host.clone(), Service::clone(&service));
             header.forwarder = Some(shared.address);
-            if let Ok(stream) = line.open(&header).await {
+            if let Ok(stream) = line.open(&header, visitor.origin(), CancellationToken::new()).await {
                 metrics::counter!("tunnler_forwarded_total").increment(1);
                 return Some(stream);
             }

@@ -330,7 +330,7 @@ impl Drop for Relay {
         self.shared.forwarders.close();
         for line in self.shared.sessions.drain() {
             let closing = Closing { code: CloseCode::ShuttingDown, text: "this relay stops".into() };
-            line.0.close(closing, Duration::ZERO);
+            line.session.close(closing, Duration::ZERO);
         }
     }
 }

@@ -63,7 +63,7 @@ impl Clients {
 
     /// Asks `client` to show a value; what it thinks of it shows in DNS.
     pub fn ask(&self, client: &Address, value: &AcmeValue) {
-        for Line(session) in self.0.sessions.lines(client) {
+        for Line { session, .. } in self.0.sessions.lines(client) {
             session.send(&ToClient::AcmeValue(value.clone()));
         }
     }

@@ -11,6 +11,7 @@ use tunnler_protocol::directory::{Directory, Relay as Record, RelayStatus};
 use tunnler_protocol::presence::ServiceKind;
 use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_protocol::{Address, SecretKey};
+use tunnler_relay::RelayConfig;
 use tunnler_relay::limits::Rule;
 use tunnler_transport::{ClientSession, SessionEvent};
 
@@ -44,11 +45,16 @@ fn record(world: &World) -> Arc<Record> {
 
 impl Pair {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change_second: impl FnOnce(&mut RelayConfig)) -> Self {
         let first = World::new().await;
         let second = World::with(|config| {
             config.key = key(8);
             config.own_host = "other.example".parse().unwrap();
             config.limits.per_forwarder = Rule { at_once: 4, per_second: 100, bytes_per_second: None };
+            change_second(config);
         })
         .await;
         let pair = Self { first, second };
@@ -370,6 +376,32 @@ async fn a_forwarder_that_floods_loses_its_session_and_no_visitor() {
         observer.unread_bytes() == 0 && observer.sessions()[0].streams == 0
     })
     .await;
+}
+
+/// All that a relay hands over counts as one network.
+#[tokio::test]
+async fn a_forwarder_that_holds_every_place_gives_one_up() {
+    let pair = Pair::with(|config| config.limits.streams = 2).await;
+    let session = pair.second.connect(login(1, Some(presence(1, 0, &["mynode"], &pair.relays())))).await;
+    let _site = spawn_site(session.unwrap(), echo);
+    let mut raw = Raw::forwarder(&pair.second, 9).await.unwrap();
+    let opening =
+        [header(Some(&key(9)), "mynode.tun.test").encode(), client_hello("mynode.tun.test")].concat();
+    for stream in [2, 4] {
+        assert!(raw.send(data(OPEN, stream, &opening)).await);
+        let answered = async {
+            while !matches!(raw.next_frame().await, Some(frame) if frame.stream == stream && frame.kind == DATA)
+            {
+            }
+        };
+        timeout(PATIENCE, answered).await.unwrap();
+    }
+    let start = Instant::now();
+    let mut direct = pair.second.visit("mynode.tun.test").await.unwrap();
+    assert_eq!(exchange(&mut direct, b"hello").await.unwrap(), b"hello");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let reset = async { while raw.next_frame().await.unwrap().flags & RESET == 0 {} };
+    timeout(PATIENCE, reset).await.expect("one stream of the forwarder is reset");
 }
 
 #[tokio::test]

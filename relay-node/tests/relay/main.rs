@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod operator;
 mod pass;
+mod places;
 mod raw;
 mod sessions;
 mod tcp;
