@@ -24,7 +24,8 @@ struct Pair {
     second: World,
 }
 
-fn record(world: &World) -> Arc<Record> {
+/// What the chain says of a relay.
+pub fn record(world: &World) -> Arc<Record> {
     let address = world.relay.local_addr();
     Arc::new(Record {
         address: world.relay.address(),
@@ -32,7 +33,10 @@ fn record(world: &World) -> Arc<Record> {
         host: Some(world.own_host.parse().unwrap()),
         control_port: address.port(),
         ingress_port: address.port(),
-        ipv4: Some([127, 0, 0, 1].into()),
+        ipv4: Some(match address.ip() {
+            std::net::IpAddr::V4(v4) => v4,
+            std::net::IpAddr::V6(_) => unreachable!("listens at an IPv4 address"),
+        }),
         ipv6: None,
         region: "here".into(),
         capacity: 100,

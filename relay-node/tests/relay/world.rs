@@ -89,6 +89,7 @@ impl World {
             term_certificates: Default::default(),
             directory: receiver,
             address_policy: tunnler_protocol::directory::AddressPolicy::AllowPrivate,
+            dns_port: 53,
             state: None,
             chain: None,
             tap: None,
