@@ -6,6 +6,7 @@ mod abuse;
 mod adversary;
 mod attacks;
 mod bearer;
+mod comparison;
 mod crowd;
 mod feed;
 mod forward;
