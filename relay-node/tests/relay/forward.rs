@@ -15,6 +15,7 @@ use tunnler_relay::RelayConfig;
 use tunnler_relay::limits::Rule;
 use tunnler_transport::{ClientSession, SessionEvent};
 
+use crate::places::{CALM, LOUD, SERVED_WITHIN, is_reset, silent};
 use crate::raw::*;
 use crate::world::*;
 
@@ -406,6 +407,25 @@ async fn a_forwarder_that_holds_every_place_gives_one_up() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     let reset = async { while raw.next_frame().await.unwrap().flags & RESET == 0 {} };
     timeout(PATIENCE, reset).await.expect("one stream of the forwarder is reset");
+}
+
+/// The streams that a relay may hand visitors over in are shared like a client's.
+#[tokio::test]
+async fn a_network_that_fills_a_line_to_another_relay_keeps_nobody_out() {
+    let mut pair = Pair::new().await;
+    pair.first = World::with(|config| config.limits.per_forwarder.at_once = 2).await;
+    pair.publish(|_| {});
+    let ClientSession { control: _control, mut streams, events: _events, .. } = pair.moved().await;
+    let (at, hello) = (pair.first.relay.local_addr(), client_hello("mynode.tun.test"));
+    let mut loud = Vec::new();
+    for _ in 0..2 {
+        let visitor = silent(LOUD, at, &hello).await.unwrap();
+        loud.push((visitor, timeout(PATIENCE, streams.next()).await.unwrap().unwrap()));
+    }
+    let _calm = silent(CALM, at, &hello).await.unwrap();
+    let newcomer = timeout(SERVED_WITHIN, streams.next()).await.expect("in time").unwrap();
+    assert_eq!(newcomer.header.visitor.ip(), std::net::IpAddr::from(CALM));
+    assert!(is_reset(&mut loud[0].0).await);
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub async fn connect_from(from: [u8; 4], to: SocketAddr) -> std::io::Result<TcpS
 }
 
 /// Says hello from `from` and nothing more.
-async fn silent(from: [u8; 4], to: SocketAddr, hello: &[u8]) -> std::io::Result<TcpStream> {
+pub async fn silent(from: [u8; 4], to: SocketAddr, hello: &[u8]) -> std::io::Result<TcpStream> {
     let mut tcp = connect_from(from, to).await?;
     tcp.write_all(hello).await?;
     Ok(tcp)
