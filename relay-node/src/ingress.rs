@@ -201,6 +201,8 @@ pub async fn deliver<T: Arrival>(
         }
     };
     let spliced = tokio::select! {
+        // First: what was never begun would not be broken off but closed, as if it had ended.
+        biased;
         spliced = carried => spliced,
         () = grant.lost() => return,
         () = displaced.cancelled() => return,
