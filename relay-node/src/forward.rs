@@ -24,7 +24,8 @@ use tunnler_protocol::stream::StreamHeader;
 use tunnler_transport::RelayTarget;
 
 use crate::clock;
-use crate::ingress::visitor::{Arrival, Visitor};
+use crate::ingress::greet;
+use crate::ingress::visitor::{Alert, Arrival, Visitor};
 use crate::limits::shares::Origin;
 use crate::places::Seated;
 use crate::relay::Shared;
@@ -32,18 +33,19 @@ use crate::route::Wanted;
 
 /// Relays tried for one visitor, of those that the presence lists and again of those that DNS names.
 const MOST_TRIES: usize = 2;
-/// How long a visitor waits for a line to one of them.
+/// How long a visitor waits for a line to one of them, and then for what it says.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a visitor waits in all.
 const PATIENCE_IN_ALL: Duration = Duration::from_secs(10);
 
-/// A stream to another relay that may serve `wanted`; `None` when the visitor was handed over before, the client was not
-/// served here lately, or there is no such relay.
+/// A stream to another relay that may serve `wanted` and has heard `hello`; `None` when the visitor was handed over before,
+/// the client was not served here lately, or there is no such relay.
 pub async fn hand_over<T: Arrival>(
     shared: &Arc<Shared>,
     visitor: &Visitor<T>,
     wanted: &Wanted,
     host: HostName,
+    hello: &[u8],
 ) -> Option<Seated> {
     if visitor.forwarder.is_some() {
         return None;
@@ -54,36 +56,56 @@ pub async fn hand_over<T: Arrival>(
     }
     let mut header = visitor.header(host.clone(), service);
     header.forwarder = Some(shared.address);
-    let origin = visitor.origin();
+    let handed = Handed { header, origin: visitor.origin(), hello };
     let handing = async {
         let listed = shared.listed_by(&presence);
-        if let Some(stream) = open_at_one(shared, &listed, &header, origin).await {
+        if let Some(stream) = handed.to_one_of(shared, &listed).await {
             metrics::counter!("tunnler_forwarded_total", "by" => "presence").increment(1);
             return Some(stream);
         }
         let addresses = shared.asked.addresses(&host, &shared.zone_servers()).await;
         let named = shared.named_by(&addresses, &listed);
-        let stream = open_at_one(shared, &named, &header, origin).await?;
+        let stream = handed.to_one_of(shared, &named).await?;
         metrics::counter!("tunnler_forwarded_total", "by" => "dns").increment(1);
         Some(stream)
     };
     timeout(PATIENCE_IN_ALL, handing).await.ok().flatten()
 }
 
-/// A stream to the first of these relays that can be reached.
-async fn open_at_one(
-    shared: &Arc<Shared>,
-    relays: &[RelayTarget],
-    header: &StreamHeader,
+/// A visitor on its way to another relay.
+struct Handed<'a> {
+    header: StreamHeader,
     origin: Origin,
-) -> Option<Seated> {
-    for relay in relays {
-        let Some(line) = timeout(PATIENCE, shared.line_to(relay)).await.ok().flatten() else { continue };
-        if let Ok(stream) = line.open(header, origin, CancellationToken::new()).await {
-            return Some(stream);
+    hello: &'a [u8],
+}
+
+impl Handed<'_> {
+    /// A stream to the first of these relays that can be reached and does not refuse the visitor.
+    async fn to_one_of(&self, shared: &Arc<Shared>, relays: &[RelayTarget]) -> Option<Seated> {
+        for relay in relays {
+            let Some(line) = timeout(PATIENCE, shared.line_to(relay)).await.ok().flatten() else { continue };
+            let opened = line.open(&self.header, self.origin, CancellationToken::new()).await;
+            let Ok(mut stream) = opened else { continue };
+            let displaced = stream.displaced();
+            let refused = async {
+                if !greet(shared, &mut stream, self.hello).await {
+                    return true;
+                }
+                // Who is silent for so long is waited for: the client may be far away.
+                let first = timeout(PATIENCE, stream.peek(Alert::LENGTH)).await;
+                first.is_ok_and(|first| first.map_or(true, Alert::is_refusal))
+            };
+            let refused = tokio::select! {
+                refused = refused => refused,
+                () = displaced.cancelled() => false,
+            };
+            // One that must give way goes nowhere else: its end is seen where it is carried.
+            if !refused || displaced.is_cancelled() {
+                return Some(stream);
+            }
         }
+        None
     }
-    None
 }
 
 impl Shared {

@@ -139,21 +139,29 @@ pub async fn pass<T: Arrival>(
             // DNS names a relay as soon as the client is attached; until the certificate is there others help out.
             tracing::debug!(%host, "no certificate yet");
             metrics::counter!("tunnler_uncertified_visitors_total").increment(1);
-            forward::hand_over(shared, &visitor, &wanted, host).await.ok_or(Alert::InternalError)
+            forward::hand_over(shared, &visitor, &wanted, host, &raw).await.ok_or(Alert::InternalError)
         }
         Ok(picked) => {
             let header = visitor.header(host, picked.service);
             let opened = picked.connection.open(&header, visitor.origin(), CancellationToken::new()).await;
-            opened.map_err(|error| match error {
-                OpenError::Full | OpenError::Ended => {
-                    count_drop("streams");
-                    Alert::InternalError
+            match opened {
+                Ok(mut stream) => {
+                    if !greet(shared, &mut stream, &raw).await {
+                        return visitor.io.abort();
+                    }
+                    Ok(stream)
                 }
-            })
+                Err(OpenError::Full | OpenError::Ended) => {
+                    count_drop("streams");
+                    Err(Alert::InternalError)
+                }
+            }
         }
-        Err(_) => forward::hand_over(shared, &visitor, &wanted, host).await.ok_or(Alert::UnrecognizedName),
+        Err(_) => {
+            forward::hand_over(shared, &visitor, &wanted, host, &raw).await.ok_or(Alert::UnrecognizedName)
+        }
     };
-    let mut stream = match stream {
+    let stream = match stream {
         Ok(stream) => stream,
         Err(alert) => {
             // What it does not get it does not hold while it reads why.
@@ -161,21 +169,22 @@ pub async fn pass<T: Arrival>(
             return visitor.refuse(alert).await;
         }
     };
-    if let Some(tap) = &shared.splices.tap {
-        tap.pass(Direction::Inward, &raw);
-    }
-    let displaced = stream.displaced();
-    let sent = tokio::select! {
-        sent = stream.write_all(&raw) => sent.is_ok(),
-        () = displaced.cancelled() => false,
-    };
-    if !sent {
-        return visitor.io.abort();
-    }
     metrics::histogram!("tunnler_open_seconds").record(arrived.elapsed().as_secs_f64());
     metrics::counter!("tunnler_bytes_total", "direction" => "inward").increment(raw.len() as u64);
     drop(raw);
     deliver(shared, visitor, stream, &wanted, share).await;
+}
+
+/// Sends what the visitor said so far; false if that failed or the visit must give way.
+pub async fn greet(shared: &Shared, stream: &mut Seated, hello: &[u8]) -> bool {
+    if let Some(tap) = &shared.splices.tap {
+        tap.pass(Direction::Inward, hello);
+    }
+    let displaced = stream.displaced();
+    tokio::select! {
+        sent = stream.write_all(hello) => sent.is_ok(),
+        () = displaced.cancelled() => false,
+    }
 }
 
 /// Splices a visitor with its stream for as long as the client may serve it and its place is its own.

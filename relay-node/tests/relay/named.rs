@@ -102,6 +102,30 @@ async fn a_visitor_is_handed_to_the_relay_that_dns_names() {
     assert_eq!(gone.zone.asked(), 1, "once for all of them");
 }
 
+/// The relay that the presence lists is well, but has the client no more: its refusal is not the last word.
+#[tokio::test]
+async fn a_listed_relay_that_refuses_is_no_reason_not_to_ask() {
+    let mut gone = Gone::new().await;
+    let site = gone.serve();
+    let listener = listen(SocketAddr::new(DEAD.into(), gone.first.relay.local_addr().port())).await.unwrap();
+    let left = World::with(|config| {
+        config.key = key(7);
+        config.listener = listener;
+    })
+    .await;
+    left.directory.send_replace(gone.first.directory.borrow().clone());
+    gone.zone.say(&[SECOND]);
+    let mut tls = gone.first.visit("mynode.tun.test").await.unwrap();
+    assert_eq!(exchange(&mut tls, b"hello").await.unwrap(), b"hello");
+    assert_eq!(gone.zone.asked(), 1);
+    // And when nobody has the client, the visitor is told so.
+    drop((tls, site));
+    let observer = gone.second.relay.observer();
+    eventually("it has left", || async { observer.session_count() == 0 }).await;
+    let error = gone.first.visit("mynode.tun.test").await.unwrap_err();
+    assert!(error.to_string().to_lowercase().contains("unrecogni"), "{error}");
+}
+
 #[tokio::test]
 async fn only_registered_relays_are_handed_visitors() {
     // Whoever is behind these addresses: they are no relays, or the one that asks.
