@@ -22,19 +22,11 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tunnler_protocol::prefix::{self, Prefix};
 
-/// A network that shares one rate limit and one cap: /24 or /56.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Prefix(u64);
-
-impl Prefix {
-    /// The network that `address` lies in. IPv4-mapped addresses count as IPv4.
-    pub fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Self(1 << 63 | u64::from(u32::from(v4) >> 8)),
-            IpAddr::V6(v6) => Self((u128::from(v6) >> 72) as u64),
-        }
-    }
+/// The network that shares one rate limit and one cap with `address`: a /24 or a /56.
+pub fn network(address: IpAddr) -> Prefix {
+    Prefix::of(address, prefix::NETWORK)
 }
 
 /// How many free TCP ports are tried until UDP has the same one free.

@@ -140,6 +140,15 @@ pub struct ZoneConfig {
     pub issuers: Vec<String>,
 }
 
+impl ZoneConfig {
+    /// The addresses of the zone's servers that `policy` allows.
+    pub fn server_addresses(&self, policy: AddressPolicy) -> impl Iterator<Item = IpAddr> {
+        let all = self.servers.iter();
+        let all = all.flat_map(|server| [server.ipv4.map(IpAddr::V4), server.ipv6.map(IpAddr::V6)]);
+        all.flatten().filter(move |ip| policy.allows(ip))
+    }
+}
+
 /// One authoritative server of the zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneServer {

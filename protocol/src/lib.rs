@@ -20,6 +20,7 @@ pub mod merge;
 pub mod name;
 pub mod network;
 pub mod ports;
+pub mod prefix;
 pub mod presence;
 pub mod selection;
 pub mod stream;
@@ -29,4 +30,5 @@ pub mod token;
 
 pub use address::{Address, SecretKey};
 pub use name::{Host, HostName, Label, PublicName, ServiceName, Zone};
+pub use prefix::Prefix;
 pub use time::{LedgerTime, UnixMillis, UnixSeconds};

@@ -8,8 +8,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tunnler_protocol::Address;
-
-use crate::prefixes::prefix;
+use tunnler_protocol::prefix::{self, Prefix};
 
 /// Failures allowed at once.
 const BURST: u32 = 10;
@@ -22,7 +21,7 @@ const MOST: usize = 16_384;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Culprit {
     /// An IPv4 address or an IPv6 /64.
-    Prefix(IpAddr),
+    Prefix(Prefix),
     /// A client that signed what failed.
     Key(Address),
 }
@@ -30,7 +29,7 @@ pub enum Culprit {
 impl Culprit {
     /// The prefix of `address`.
     pub fn prefix(address: IpAddr) -> Self {
-        Self::Prefix(prefix(address))
+        Self::Prefix(Prefix::of(address, prefix::HOST))
     }
 }
 

@@ -16,15 +16,17 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tunnler_protocol::HostName;
 use tunnler_protocol::presence::ServiceKind;
 use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_protocol::term::is_ended_by_relays;
 use tunnler_transport::relay::OpenError;
-use tunnler_transport::{Direction, SessionStream, SpliceEnd, splice};
+use tunnler_transport::{Direction, SpliceEnd, splice};
 
 use crate::limits::metered::Metered;
 use crate::limits::shares::{Origin, Over, Share};
+use crate::places::Seated;
 use crate::prefixes::Place;
 use crate::relay::Shared;
 use crate::route::{self, Claimed, Wanted};
@@ -116,7 +118,7 @@ pub async fn pass<T: Arrival>(
     arrived: Instant,
 ) {
     let Some(wanted) = shared.wanted(&host) else { return visitor.refuse(Alert::UnrecognizedName).await };
-    let picked = shared.sessions.pick(&wanted, clock::millis());
+    let picked = shared.sessions.pick(&wanted, visitor.origin(), clock::millis());
     if let Ok(picked) = &picked {
         let service = &picked.service;
         if service.kind != ServiceKind::Http {
@@ -137,45 +139,66 @@ pub async fn pass<T: Arrival>(
             // DNS names a relay as soon as the client is attached; until the certificate is there others help out.
             tracing::debug!(%host, "no certificate yet");
             metrics::counter!("tunnler_uncertified_visitors_total").increment(1);
-            forward::hand_over(shared, &visitor, &wanted, host).await.ok_or(Alert::InternalError)
+            forward::hand_over(shared, &visitor, &wanted, host, &raw).await.ok_or(Alert::InternalError)
         }
         Ok(picked) => {
             let header = visitor.header(host, picked.service);
-            picked.connection.0.open(&header).await.map_err(|error| match error {
-                OpenError::Full | OpenError::Ended => {
-                    count_drop("streams");
-                    Alert::InternalError
+            let opened = picked.connection.open(&header, visitor.origin(), CancellationToken::new()).await;
+            match opened {
+                Ok(mut stream) => {
+                    if !greet(shared, &mut stream, &raw).await {
+                        return visitor.io.abort();
+                    }
+                    Ok(stream)
                 }
-            })
+                Err(OpenError::Full | OpenError::Ended) => {
+                    count_drop("streams");
+                    Err(Alert::InternalError)
+                }
+            }
         }
-        Err(_) => forward::hand_over(shared, &visitor, &wanted, host).await.ok_or(Alert::UnrecognizedName),
+        Err(_) => {
+            forward::hand_over(shared, &visitor, &wanted, host, &raw).await.ok_or(Alert::UnrecognizedName)
+        }
     };
-    let mut stream = match stream {
+    let stream = match stream {
         Ok(stream) => stream,
-        Err(alert) => return visitor.refuse(alert).await,
+        Err(alert) => {
+            // What it does not get it does not hold while it reads why.
+            drop(share);
+            return visitor.refuse(alert).await;
+        }
     };
+    metrics::histogram!("tunnler_open_seconds").record(arrived.elapsed().as_secs_f64());
+    metrics::counter!("tunnler_bytes_total", "direction" => "inward").increment(raw.len() as u64);
+    drop(raw);
+    deliver(shared, visitor, stream, &wanted, share).await;
+}
+
+/// Sends what the visitor said so far; false if that failed or the visit must give way.
+pub async fn greet(shared: &Shared, stream: &mut Seated, hello: &[u8]) -> bool {
     if let Some(tap) = &shared.splices.tap {
-        tap.pass(Direction::Inward, &raw);
+        tap.pass(Direction::Inward, hello);
     }
-    if stream.write_all(&raw).await.is_ok() {
-        metrics::histogram!("tunnler_open_seconds").record(arrived.elapsed().as_secs_f64());
-        metrics::counter!("tunnler_bytes_total", "direction" => "inward").increment(raw.len() as u64);
-        drop(raw);
-        deliver(shared, visitor, stream, &wanted, share).await;
+    let displaced = stream.displaced();
+    tokio::select! {
+        sent = stream.write_all(hello) => sent.is_ok(),
+        () = displaced.cancelled() => false,
     }
 }
 
-/// Splices a visitor with its stream for as long as the client may serve it.
+/// Splices a visitor with its stream for as long as the client may serve it and its place is its own.
 pub async fn deliver<T: Arrival>(
     shared: &Shared,
     visitor: Visitor<T>,
-    stream: SessionStream,
+    stream: Seated,
     wanted: &Wanted,
     share: Share,
 ) {
     // Authority may be lost while bytes flow: then the stream goes, too.
     let grant = shared.grants.hold(wanted);
     let _counted = Counted::new();
+    let displaced = stream.displaced();
     let carried = async {
         if share.is_metered() {
             let share = Arc::new(share);
@@ -187,8 +210,11 @@ pub async fn deliver<T: Arrival>(
         }
     };
     let spliced = tokio::select! {
+        // First: what was never begun would not be broken off but closed, as if it had ended.
+        biased;
         spliced = carried => spliced,
         () = grant.lost() => return,
+        () = displaced.cancelled() => return,
         () = shared.aborting.cancelled() => return,
     };
     metrics::counter!("tunnler_bytes_total", "direction" => "inward").increment(spliced.inward);

@@ -20,6 +20,7 @@ mod login;
 mod memory;
 pub mod names;
 mod own_host;
+mod places;
 mod prefixes;
 mod redirect;
 pub mod relay;

@@ -5,32 +5,23 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What counts as one network: an IPv4 address or an IPv6 /64.
-pub fn prefix(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        v4 => v4,
-    }
-}
+use tunnler_protocol::prefix::{self, Prefix};
 
-/// Open connections by network.
+/// Open connections by network: an IPv4 address or an IPv6 /64.
 #[derive(Debug, Default)]
-pub struct Prefixes(Mutex<HashMap<IpAddr, usize>>);
+pub struct Prefixes(Mutex<HashMap<Prefix, usize>>);
 
 /// One connection's place; dropping it gives the place back.
 #[derive(Debug)]
 pub struct Place {
     prefixes: Arc<Prefixes>,
-    prefix: IpAddr,
+    prefix: Prefix,
 }
 
 impl Prefixes {
     /// A place for a connection from `address`, unless its network has `most` already.
     pub fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
-        let prefix = prefix(address);
+        let prefix = Prefix::of(address, prefix::HOST);
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(prefix).or_default();
         if *count >= most {
@@ -56,14 +47,6 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_ipv6_network_is_one() {
-        let prefix = |text: &str| prefix(text.parse().unwrap());
-        assert_eq!(prefix("2001:db8:1:2::1"), prefix("2001:db8:1:2:ffff::9"));
-        assert_ne!(prefix("2001:db8:1:2::1"), prefix("2001:db8:1:3::1"));
-        assert_eq!(prefix("::ffff:192.0.2.1"), prefix("192.0.2.1"));
-    }
 
     #[test]
     fn places_are_given_back() {

@@ -23,6 +23,7 @@ use crate::certificates::Certificates;
 use crate::clock;
 use crate::feed::Slots;
 use crate::forward::arrivals::Forwarders;
+use crate::forward::asked::Asked;
 use crate::forward::lines::Lines;
 use crate::forward::served::Served;
 use crate::grants::Grants;
@@ -56,8 +57,10 @@ pub struct RelayConfig {
     pub term_certificates: Arc<tunnler_edge::Certificates>,
     /// The newest directory.
     pub directory: watch::Receiver<Option<Arc<Directory>>>,
-    /// Which addresses of other relays may be dialled.
+    /// Which addresses of other relays and of the zone's servers may be dialled.
     pub address_policy: AddressPolicy,
+    /// Port of the zone's servers.
+    pub dns_port: u16,
     /// Where ports that are held and clients that were served are remembered; `None` forgets them at the end.
     pub state: Option<Store>,
     /// How well the chain can be read, for `/health`; `None` without a chain.
@@ -87,8 +90,10 @@ pub(crate) struct Shared {
     pub(crate) newcomers_by_prefix: Arc<Prefixes>,
     pub(crate) shares: Shares,
     pub(crate) address_policy: AddressPolicy,
+    pub(crate) dns_port: u16,
     pub(crate) served: Served,
     pub(crate) lines: Lines,
+    pub(crate) asked: Asked,
     pub(crate) forwarders: Forwarders,
     pub(crate) splices: SpliceContext,
     pub(crate) budget: Arc<MemoryBudget>,
@@ -234,8 +239,10 @@ impl Relay {
             newcomers_by_prefix: Arc::default(),
             shares: Shares::new(limits),
             address_policy: config.address_policy,
+            dns_port: config.dns_port,
             served,
             lines: Lines::default(),
+            asked: Asked::default(),
             forwarders: Forwarders::default(),
             splices: SpliceContext { buffers: BufferPool::new(256), tap: config.tap },
             budget: MemoryBudget::new(limits.memory_budget),
@@ -330,7 +337,7 @@ impl Drop for Relay {
         self.shared.forwarders.close();
         for line in self.shared.sessions.drain() {
             let closing = Closing { code: CloseCode::ShuttingDown, text: "this relay stops".into() };
-            line.0.close(closing, Duration::ZERO);
+            line.session.close(closing, Duration::ZERO);
         }
     }
 }
@@ -359,6 +366,7 @@ async fn sweep(shared: Arc<Shared>) {
         shared.sweep_ports();
         shared.shares.sweep(std::time::Instant::now());
         shared.lines.sweep();
+        shared.asked.sweep(std::time::Instant::now());
         shared.served.sweep(clock::seconds());
         shared.names.retain(|client, ins| {
             shared.sessions.presence(client, ins).is_some() || shared.served.remembers(client, ins)

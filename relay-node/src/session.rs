@@ -6,23 +6,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
 use tunnler_protocol::challenge::Exporter;
 use tunnler_protocol::control::{
     AuthFailure, AuthResponse, CloseCode, Closing, PortGrant, ToClient, ToRelay,
 };
 use tunnler_protocol::presence::Presence;
+use tunnler_protocol::stream::StreamHeader;
 use tunnler_protocol::token::Role;
 use tunnler_protocol::{ServiceName, UnixSeconds};
 use tunnler_transport::link::LinkConfig;
 use tunnler_transport::relay::{
     Challenge, Challenger, HandshakeError, PendingLogin, RelayControl, RelaySession,
 };
-use tunnler_transport::{Transport, UnreadLimits};
+use tunnler_transport::{OpenError, Transport, UnreadLimits};
 
 use crate::clock;
 use crate::forward::arrivals;
 use crate::ingress::Newcomer;
+use crate::limits::shares::Origin;
 use crate::login::{Login, ask_in, failed};
+use crate::places::{Places, Prospect, Seated};
 use crate::relay::Shared;
 use crate::sessions::{Attachment, Connection, Refusal};
 
@@ -31,15 +35,40 @@ const WIND_DOWN: Duration = Duration::from_secs(30);
 
 /// A client's connection as the table of sessions holds it.
 #[derive(Clone, Debug)]
-pub struct Line(pub RelaySession);
+pub struct Line {
+    /// The connection itself.
+    pub session: RelaySession,
+    places: Arc<Places>,
+}
+
+impl Line {
+    fn new(session: RelaySession, streams: u32) -> Self {
+        Self { session, places: Places::new(streams as usize) }
+    }
+
+    /// Opens a stream for a visitor from `origin`. Waits up to 2 s for a place; `displaced` is cancelled when the visitor
+    /// must give it up.
+    pub async fn open(
+        &self,
+        header: &StreamHeader,
+        origin: Origin,
+        displaced: CancellationToken,
+    ) -> Result<Seated, OpenError> {
+        self.places.seat(origin, displaced, self.session.open(header)).await
+    }
+}
 
 impl Connection for Line {
-    fn load(&self) -> usize {
-        self.0.taken_streams()
+    fn streams(&self) -> usize {
+        self.session.taken_streams()
+    }
+
+    fn prospect(&self, origin: Origin) -> Prospect {
+        self.places.prospect(origin)
     }
 
     fn close(&self, code: CloseCode, text: &str) {
-        self.0.close(Closing { code, text: text.into() }, WIND_DOWN);
+        self.session.close(Closing { code, text: text.into() }, WIND_DOWN);
     }
 }
 
@@ -93,8 +122,8 @@ pub async fn serve<S: Transport>(
     };
     let (session, accepted) = pending.accept(login.identity.client, &config);
     let (identity, services) = (login.identity.clone(), login.services.clone());
-    let attachment = match shared.sessions.attach(identity, services, Line(session.clone()), clock::millis())
-    {
+    let line = Line::new(session.clone(), shared.limits.streams);
+    let attachment = match shared.sessions.attach(identity, services, line, clock::millis()) {
         Ok(attachment) => attachment,
         Err(refusal) => {
             let text = match refusal {

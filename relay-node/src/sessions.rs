@@ -18,12 +18,16 @@ use tunnler_protocol::{Address, UnixMillis};
 
 use self::subscribers::Subscribers;
 pub use self::subscribers::Subscription;
+use crate::limits::shares::Origin;
+use crate::places::Prospect;
 use crate::route::Wanted;
 
 /// One connection of a session.
 pub trait Connection: Clone + Send + 'static {
     /// Streams in use, also those about to open.
-    fn load(&self) -> usize;
+    fn streams(&self) -> usize;
+    /// What a visitor from there could expect of it.
+    fn prospect(&self, origin: Origin) -> Prospect;
     /// Ends it in order.
     fn close(&self, code: CloseCode, text: &str);
 }
@@ -50,7 +54,7 @@ pub enum Refusal {
 
 /// Who serves a visitor, and under which presence.
 pub struct Picked<C> {
-    /// The connection with the fewest streams.
+    /// The connection with the most room for it.
     pub connection: C,
     /// What it is for.
     pub service: Service,
@@ -199,9 +203,9 @@ impl<C: Connection> Sessions<C> {
         self.lock().tell(identity, Told::Draining);
     }
 
-    /// Picks a connection for a visitor, with the service it is for: instances take turns, the least loaded connection
-    /// serves. Instances that are leaving come last.
-    pub fn pick(&self, wanted: &Wanted, now: UnixMillis) -> Result<Picked<C>, Unreachable> {
+    /// Picks a connection for a visitor from `origin`, with the service it is for: instances that have room take turns,
+    /// their connection with the most room serves. Instances that are leaving come last.
+    pub fn pick(&self, wanted: &Wanted, origin: Origin, now: UnixMillis) -> Result<Picked<C>, Unreachable> {
         let mut state = self.lock();
         state.turn = state.turn.wrapping_add(1);
         let turn = state.turn;
@@ -217,13 +221,18 @@ impl<C: Connection> Sessions<C> {
         if able.iter().any(|(instance, _)| instance.told != Told::Draining) {
             able.retain(|(instance, _)| instance.told != Told::Draining);
         }
-        if able.is_empty() {
-            return Err(Unreachable::Offline);
-        }
-        let (instance, (service, presence)) = able.swap_remove(turn % able.len());
-        let connection = instance.connections.iter().min_by_key(|(_, connection)| connection.load());
-        let (_, connection) = connection.ok_or(Unreachable::Offline)?;
-        Ok(Picked { connection: connection.clone(), service, presence })
+        let best = |(instance, found): (&Instance<C>, _)| {
+            let offers =
+                instance.connections.iter().map(|(_, connection)| (connection.prospect(origin), connection));
+            offers
+                .min_by_key(|(offer, _)| *offer)
+                .map(|(offer, connection)| (offer, connection.clone(), found))
+        };
+        let mut offers: Vec<_> = able.into_iter().filter_map(best).collect();
+        let kind = offers.iter().map(|(offer, ..)| *offer).min().ok_or(Unreachable::Offline)?.kind();
+        offers.retain(|(offer, ..)| offer.kind() == kind);
+        let (_, connection, (service, presence)) = offers.swap_remove(turn % offers.len());
+        Ok(Picked { connection, service, presence })
     }
 
     /// The presences that hold now of those attached, as far as they say what is `wanted`.
@@ -268,7 +277,7 @@ impl<C: Connection> Sessions<C> {
             state.clients.iter().flat_map(|(client, instances)| instances.iter().map(move |i| (client, i)));
         all.map(|(client, instance)| {
             let identity = Identity { client: *client, ins: instance.ins, session: instance.session };
-            let streams = instance.connections.iter().map(|(_, connection)| connection.load()).sum();
+            let streams = instance.connections.iter().map(|(_, connection)| connection.streams()).sum();
             (identity, instance.connections.len(), streams)
         })
         .collect()

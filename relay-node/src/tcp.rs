@@ -116,12 +116,13 @@ async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, holder: (Add
     let name = Claimed::Account(client);
     let wanted = Wanted { client, name, service: Some(service) };
     let authorised = shared.authorises(&client, &wanted.name);
-    let picked = shared.sessions.pick(&wanted, clock::millis()).ok().filter(|_| authorised);
+    let origin = Origin::Direct(visitor.ip());
+    let picked = shared.sessions.pick(&wanted, origin, clock::millis()).ok().filter(|_| authorised);
     let (Some(picked), Ok(ingress)) = (picked, tcp.local_addr()) else { return tcp.abort() };
     if picked.service.kind != ServiceKind::Tcp {
         return tcp.abort();
     }
-    let Ok(share) = shared.admit(&wanted, Origin::Direct(visitor.ip())) else { return tcp.abort() };
+    let Ok(share) = shared.admit(&wanted, origin) else { return tcp.abort() };
     let header = StreamHeader {
         visitor: canonical(visitor),
         ingress: canonical(ingress),
@@ -132,7 +133,7 @@ async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, holder: (Add
         payload: Payload::Untouched,
     };
     let visitor = Visitor { io: tcp, address: visitor, ingress, forwarder: None };
-    match picked.connection.0.open(&header).await {
+    match picked.connection.open(&header, origin, CancellationToken::new()).await {
         Ok(stream) => deliver(shared, visitor, stream, &wanted, share).await,
         Err(_) => visitor.io.abort(),
     }

@@ -23,13 +23,14 @@ use tunnler_edge::{Certificates, Site, Upstream};
 use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_protocol::term::is_ended_by_relays;
 use tunnler_protocol::{Address, HostName};
-use tunnler_transport::SessionStream;
 
 use crate::clock;
+use crate::ingress::count_drop;
 use crate::ingress::hello::Replayed;
 use crate::ingress::visitor::{Arrival, Visitor, canonical};
 use crate::limits::metered::Metered;
-use crate::limits::shares::Share;
+use crate::limits::shares::{Origin, Share};
+use crate::places::Seated;
 use crate::relay::Shared;
 use crate::route::Wanted;
 use leash::Leash;
@@ -66,7 +67,9 @@ struct Served {
     address: SocketAddr,
     ingress: SocketAddr,
     forwarder: Option<Address>,
+    origin: Origin,
     share: Arc<Share>,
+    cut: CancellationToken,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +90,7 @@ pub(crate) async fn serve<T: Arrival>(
 ) {
     let grant = shared.grants.hold(&wanted);
     let address = canonical(visitor.address);
-    let already = hello.len() as u64;
+    let (already, origin) = (hello.len() as u64, visitor.origin());
     // Cut with this function, however it ends: WebSockets live in tasks of their own.
     let cut = CancellationToken::new();
     let _cut = cut.clone().drop_guard();
@@ -98,7 +101,9 @@ pub(crate) async fn serve<T: Arrival>(
         address,
         ingress: canonical(visitor.ingress),
         forwarder: visitor.forwarder,
+        origin,
         share: Arc::new(share),
+        cut: cut.clone(),
     });
     let io = Metered::new(Replayed::new(hello, io), served.share.clone());
     let speaking = speak(served, io);
@@ -108,6 +113,7 @@ pub(crate) async fn serve<T: Arrival>(
             tracing::debug!(visitor = %address, %error, "visitor");
         },
         // Before the connection is dropped: it must not look ended in order.
+        () = cut.cancelled() => {}
         () = grant.lost() => cut.cancel(),
         () = shared.aborting.cancelled() => cut.cancel(),
     }
@@ -134,9 +140,10 @@ async fn speak<T: Arrival>(served: Arc<Served>, io: Metered<Replayed<Leash<T>>>)
 }
 
 impl Served {
-    /// A new stream to whichever session serves the visitor's host now.
-    async fn open(&self, host: HostName, protocol: Protocol) -> io::Result<Metered<SessionStream>> {
-        let picked = self.shared.sessions.pick(&self.wanted, clock::millis());
+    /// A new stream to whichever session serves the visitor's host now. It holds a place of the visitor's network, and
+    /// when that must be given up the visitor's whole connection is cut.
+    async fn open(&self, host: HostName, protocol: Protocol) -> io::Result<Metered<Seated>> {
+        let picked = self.shared.sessions.pick(&self.wanted, self.origin, clock::millis());
         let Some(picked) = picked.ok().filter(|picked| is_ended_by_relays(&picked.service)) else {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "no session serves this host"));
         };
@@ -152,7 +159,8 @@ impl Served {
                 Protocol::Http2 => Payload::Http2,
             },
         };
-        let stream = picked.connection.0.open(&header).await.map_err(io::Error::other)?;
+        let opened = picked.connection.open(&header, self.origin, self.cut.clone()).await;
+        let stream = opened.inspect_err(|_| count_drop("streams")).map_err(io::Error::other)?;
         Ok(Metered::new(stream, self.share.clone()))
     }
 }

@@ -1,10 +1,10 @@
 //! Which of the live relays are answered: at most three, of different operators and networks where that is possible,
 //! and in an order that turns.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tunnler_protocol::directory::{AddressPolicy, Relay};
+use tunnler_protocol::prefix::{self, Prefix};
 
 /// Most relays in one answer.
 const MOST: usize = 3;
@@ -32,20 +32,8 @@ pub(super) fn select(live: &[Arc<Relay>], policy: AddressPolicy) -> Vec<&Arc<Rel
 
 /// Whether two relays lie in one /24 or /56.
 fn share_prefix(a: &Relay, b: &Relay, policy: AddressPolicy) -> bool {
-    a.addresses(policy).any(|a| b.addresses(policy).any(|b| prefix(a) == prefix(b)))
-}
-
-fn prefix(address: IpAddr) -> [u8; 7] {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            [4, 0, 0, 0, a, b, c]
-        }
-        IpAddr::V6(v6) => {
-            let octets = v6.octets();
-            std::array::from_fn(|i| octets[i])
-        }
-    }
+    let network = |address| Prefix::of(address, prefix::NETWORK);
+    a.addresses(policy).any(|a| b.addresses(policy).any(|b| network(a) == network(b)))
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use tunnler_protocol::merge::Source;
 use tunnler_protocol::presence::{MAX_LEN, UnverifiedPresence};
 
 use crate::clock;
-use crate::serve::Prefix;
 use crate::serve::limit::{Rate, RateLimit, Verdict};
+use crate::serve::network;
 use crate::state::Event;
 use crate::state::task::Shared;
 
@@ -46,7 +46,7 @@ async fn take(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     text: String,
 ) -> Response {
-    if desk.limit.count(Prefix::of(peer.ip()), Instant::now()) != Verdict::Answer {
+    if desk.limit.count(network(peer.ip()), Instant::now()) != Verdict::Answer {
         return problem(
             StatusCode::TOO_MANY_REQUESTS,
             "too many presences from this network; try again in a second",

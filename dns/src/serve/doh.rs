@@ -17,8 +17,9 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tunnler_protocol::Prefix;
 
-use super::{Prefix, Responder};
+use super::{Responder, network};
 
 const MEDIA_TYPE: &str = "application/dns-message";
 const MAX_QUERY: usize = 4096;
@@ -44,7 +45,7 @@ where
     let routes = Router::new()
         .route("/dns-query", get(by_get).post(by_post))
         .layer(DefaultBodyLimit::max(MAX_QUERY))
-        .with_state(Asker { responder, prefix: Prefix::of(peer.ip()) })
+        .with_state(Asker { responder, prefix: network(peer.ip()) })
         .merge(beside.layer(Extension(ConnectInfo(peer))));
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);

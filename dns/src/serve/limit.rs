@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Prefix;
+use tunnler_protocol::Prefix;
 
 /// Cells of the rate limit. Two networks may share one; which ones do is secret.
 const CELLS: usize = 1 << 16;
@@ -127,9 +127,10 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::network;
 
     fn prefix(text: &str) -> Prefix {
-        Prefix::of(text.parse().unwrap())
+        network(text.parse().unwrap())
     }
 
     #[test]

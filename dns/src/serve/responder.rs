@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+use tunnler_protocol::Prefix;
 use tunnler_protocol::time::UnixMillis;
 
-use super::Prefix;
 use super::limit::{Rate, RateLimit, Verdict};
 use super::tally::{Tally, Transport};
 use crate::answer::{Moment, answer};

@@ -12,10 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tunnler_protocol::Prefix;
 
 use super::limit::Slots;
 use super::tls::Certificate;
-use super::{Prefix, Responder, doh};
+use super::{Responder, doh, network};
 
 /// Connections at once, and of one network.
 const MOST: usize = 1024;
@@ -70,7 +71,7 @@ pub(super) async fn accept(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let prefix = Prefix::of(peer.ip());
+                    let prefix = network(peer.ip());
                     let Some(slot) = slots.take(prefix) else {
                         metrics::counter!("tunnler_dns_tcp_refused_total").increment(1);
                         continue;
@@ -94,7 +95,7 @@ async fn speak(
     responder: Arc<Responder>,
     peer: SocketAddr,
 ) -> std::io::Result<()> {
-    let prefix = Prefix::of(peer.ip());
+    let prefix = network(peer.ip());
     let _ = stream.set_nodelay(true);
     match protocol {
         Protocol::Tcp => converse(stream, &responder, prefix).await,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limit::Verdict;
 use super::responder::Outcome;
-use super::{Prefix, Responder};
+use super::{Responder, network};
 use crate::dnssec::Fresh;
 
 /// A query is short; what is longer is not one.
@@ -65,7 +65,7 @@ pub(super) fn work(
         if peer.port() == 0 {
             continue;
         }
-        let (packet, prefix, now) = (&buffer[..length], Prefix::of(peer.ip()), Instant::now());
+        let (packet, prefix, now) = (&buffer[..length], network(peer.ip()), Instant::now());
         let answer = match responder.limit(prefix, now) {
             Verdict::Answer => match responder.udp(packet, Fresh::Remembered) {
                 Outcome::Send(answer) => Some(answer),

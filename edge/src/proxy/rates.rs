@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tunnler_protocol::prefix::{self, Prefix};
 
 /// Networks are counted in so many cells. Two may share one; which ones do is secret.
 const CELLS: usize = 4096;
@@ -47,22 +48,11 @@ impl Rates {
     /// Counts a request, or says after how long one would be taken. What its own network may not send costs the others
     /// nothing.
     pub(super) fn count(&self, visitor: IpAddr) -> Result<(), Duration> {
-        let cell = self.hash.hash_one(network(visitor)) as usize % CELLS;
+        let cell = self.hash.hash_one(Prefix::of(visitor, prefix::HOST)) as usize % CELLS;
         for limiter in self.each.get(cell).into_iter().chain(&self.all) {
             limiter.check().map_err(|wait| wait.wait_time_from(self.clock.now()))?;
         }
         Ok(())
-    }
-}
-
-/// What counts as one network: an IPv4 address or an IPv6 /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        v4 => v4,
     }
 }
 

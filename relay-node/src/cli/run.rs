@@ -1,7 +1,7 @@
 //! `tunnler-relay run`: chain, relay, certificate, heartbeats and admin listener, until a signal.
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -98,6 +98,7 @@ async fn serve(mut run: Run, register: bool) -> Result<(), Failure> {
         term_certificates: term_certificates.clone(),
         directory: handle.subscribe(),
         address_policy: run.network.address_policy(),
+        dns_port: run.network.dns_port,
         state: Some(store.inner("memory")?),
         chain: Some(handle.clone()),
         tap: None,
@@ -121,8 +122,6 @@ async fn serve(mut run: Run, register: bool) -> Result<(), Failure> {
         store: store.inner("term")?,
         certificates: term_certificates,
         supplied: std::mem::take(&mut run.supplied),
-        policy: run.network.address_policy(),
-        dns_port: run.network.dns_port,
     };
     tasks.spawn(async move { match issuer.run().await {} });
     if authority.is_some() {
@@ -201,13 +200,7 @@ fn to_be_seen(run: &Run, directory: &Directory, own: &Record) -> Option<(Vec<Soc
         return None;
     }
     let policy = run.network.address_policy();
-    let servers = zone.servers.iter().flat_map(|server| {
-        let all = [server.ipv4.map(IpAddr::V4), server.ipv6.map(IpAddr::V6)];
-        all.into_iter()
-            .flatten()
-            .filter(|ip| policy.allows(ip))
-            .map(|ip| SocketAddr::new(ip, run.network.dns_port))
-    });
+    let servers = zone.server_addresses(policy).map(|ip| SocketAddr::new(ip, run.network.dns_port));
     let expected = Expected { host, addresses: own.addresses(policy).collect(), account: own.acme.clone()? };
     Some((servers.collect(), expected))
 }

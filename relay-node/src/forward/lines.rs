@@ -6,9 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, sleep};
+use tokio_util::sync::CancellationToken;
 use tunnler_protocol::Address;
-use tunnler_transport::{ConnectOptions, ForwarderSession, RelayTarget, StreamOpener, connect_forwarder};
+use tunnler_protocol::stream::StreamHeader;
+use tunnler_transport::{
+    ConnectOptions, ForwarderSession, OpenError, RelayTarget, StreamOpener, connect_forwarder,
+};
 
+use crate::limits::shares::Origin;
+use crate::places::{Places, Seated};
 use crate::relay::Shared;
 
 /// A line without visitors is looked at this often, and closed the second time.
@@ -19,7 +25,27 @@ const PAUSE: Duration = Duration::from_secs(10);
 const QUEUE: usize = 64;
 
 /// A visitor that waits; hears nothing when there is no line.
-type Ask = oneshot::Sender<StreamOpener>;
+type Ask = oneshot::Sender<Line>;
+
+/// A line to another relay, with the places that this relay's visitors share in it.
+#[derive(Clone, Debug)]
+pub struct Line {
+    opener: StreamOpener,
+    places: Arc<Places>,
+}
+
+impl Line {
+    /// Opens a stream for a visitor from `origin`. Waits up to 2 s for a place; `displaced` is cancelled when the visitor
+    /// must give it up.
+    pub async fn open(
+        &self,
+        header: &StreamHeader,
+        origin: Origin,
+        displaced: CancellationToken,
+    ) -> Result<Seated, OpenError> {
+        self.places.seat(origin, displaced, self.opener.open(header)).await
+    }
+}
 
 /// The lines of one relay.
 #[derive(Debug, Default)]
@@ -34,7 +60,7 @@ impl Lines {
 
 impl Shared {
     /// The line to `target`; dials if there is none. `None` when that fails.
-    pub async fn line_to(self: &Arc<Self>, target: &RelayTarget) -> Option<StreamOpener> {
+    pub async fn line_to(self: &Arc<Self>, target: &RelayTarget) -> Option<Line> {
         let (ask, line) = oneshot::channel();
         {
             let mut lines = self.lines.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +93,8 @@ async fn keep(shared: &Shared, target: RelayTarget, mut asked: mpsc::Receiver<As
     match connect_forwarder(&target, shared.key.clone(), &options).await {
         Ok(session) => {
             tracing::info!(%relay, "handing visitors to another relay");
-            serve(session, asked).await;
+            // As many as this relay takes of another: most relays allow each other the same.
+            serve(session, Places::new(shared.limits.per_forwarder.at_once), asked).await;
         }
         Err(error) => {
             tracing::info!(%relay, %error, "cannot hand visitors to another relay");
@@ -81,8 +108,9 @@ async fn keep(shared: &Shared, target: RelayTarget, mut asked: mpsc::Receiver<As
 }
 
 /// Gives the line to whoever asks, until it is lost, refused or idle. Its streams go on until they end.
-async fn serve(session: ForwarderSession, mut asked: mpsc::Receiver<Ask>) {
+async fn serve(session: ForwarderSession, places: Arc<Places>, mut asked: mpsc::Receiver<Ask>) {
     let ForwarderSession { opener, control, mut events } = session;
+    let line = Line { opener, places };
     let mut look = interval(IDLE);
     let mut used = true;
     loop {
@@ -90,7 +118,7 @@ async fn serve(session: ForwarderSession, mut asked: mpsc::Receiver<Ask>) {
             ask = asked.recv() => match ask {
                 Some(ask) => {
                     used = true;
-                    let _ = ask.send(opener.clone());
+                    let _ = ask.send(line.clone());
                 }
                 None => break,
             },
@@ -100,7 +128,7 @@ async fn serve(session: ForwarderSession, mut asked: mpsc::Receiver<Ask>) {
                 Some(_) => {}
             },
             _ = look.tick() => {
-                if !used && opener.open_streams() == 0 {
+                if !used && line.opener.open_streams() == 0 {
                     break;
                 }
                 used = false;

@@ -52,7 +52,7 @@ impl<T: Arrival> Visitor<T> {
     /// Tells it that there is nothing for it.
     pub async fn refuse(mut self, alert: Alert) {
         metrics::counter!("tunnler_refused_visitors_total", "alert" => alert.name()).increment(1);
-        let record = [21, 3, 3, 0, 2, 2, alert as u8];
+        let record = alert.record();
         let goodbye = async {
             self.io.write_all(&record).await?;
             self.io.shutdown().await?;
@@ -64,6 +64,19 @@ impl<T: Arrival> Visitor<T> {
 }
 
 impl Alert {
+    /// A fatal alert is one record of so many bytes (RFC 8446, sections 5.1 and 6).
+    pub const LENGTH: usize = 7;
+
+    fn record(self) -> [u8; Self::LENGTH] {
+        [21, 3, 3, 0, 2, 2, self as u8]
+    }
+
+    /// Whether an answer that begins like this says that there is nobody, or nobody now: another relay may have better
+    /// news.
+    pub fn is_refusal(first: &[u8]) -> bool {
+        [Self::UnrecognizedName, Self::InternalError].iter().any(|alert| first == alert.record())
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::UnrecognizedName => "unrecognized_name",

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tunnler_protocol::Address;
+use tunnler_protocol::prefix::{self, Prefix};
 
 use super::{Limits, Rule};
 use crate::route::{Claimed, Wanted};
@@ -29,6 +30,25 @@ pub enum Origin {
     Forwarded(Address),
 }
 
+/// Who counts as one: what a party takes, it takes from nobody but the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// The visitors from an IPv4 /24 or an IPv6 /56.
+    Network(Prefix),
+    /// A relay, with all visitors that it hands over.
+    Forwarder(Address),
+}
+
+impl Origin {
+    /// The party that a visitor from here belongs to.
+    pub fn party(self) -> Party {
+        match self {
+            Self::Direct(address) => Party::Network(Prefix::of(address, prefix::NETWORK)),
+            Self::Forwarded(relay) => Party::Forwarder(relay),
+        }
+    }
+}
+
 /// A bound that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Over {
@@ -42,7 +62,7 @@ pub struct Over {
 #[derive(Debug)]
 pub struct Shares {
     limits: Limits,
-    networks: Accounts<IpAddr>,
+    networks: Accounts<Prefix>,
     names: Accounts<Claimed>,
     clients: Accounts<Address>,
     forwarders: Accounts<Address>,
@@ -75,11 +95,9 @@ impl Shares {
     /// refused has taken nothing from others.
     pub fn admit(&self, wanted: &Wanted, origin: Origin, now: Instant) -> Result<Share, Over> {
         let limits = &self.limits;
-        let near = match origin {
-            Origin::Direct(address) => {
-                self.networks.enter(network(address), limits.per_network, "network", now)?
-            }
-            Origin::Forwarded(relay) => {
+        let near = match origin.party() {
+            Party::Network(prefix) => self.networks.enter(prefix, limits.per_network, "network", now)?,
+            Party::Forwarder(relay) => {
                 self.forwarders.enter(relay, limits.per_forwarder, "forwarder", now)?
             }
         };
@@ -123,20 +141,6 @@ impl Share {
 impl fmt::Display for Over {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}_{}", self.whose, self.what)
-    }
-}
-
-/// What counts as one network of visitors: an IPv4 /24 or an IPv6 /56.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            Ipv4Addr::new(a, b, c, 0).into()
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::from([a, b, c, d & 0xff00, 0, 0, 0, 0])
-        }
     }
 }
 

@@ -83,9 +83,9 @@ impl Shared {
     pub fn begin_draining(&self, deadline: UnixSeconds) -> Vec<RelaySession> {
         self.draining.cancel();
         let lines = self.sessions.drain();
-        for Line(session) in &lines {
+        for Line { session, .. } in &lines {
             session.send(&ToClient::Draining(Draining { deadline }));
         }
-        lines.into_iter().map(|Line(session)| session).collect()
+        lines.into_iter().map(|line| line.session).collect()
     }
 }

@@ -5,10 +5,14 @@ use crate::route::Claimed;
 use crate::testing::{key, presence};
 
 #[derive(Clone)]
-struct Fake(&'static str, usize, Arc<Mutex<Vec<(&'static str, CloseCode)>>>);
+struct Fake(&'static str, Prospect, Arc<Mutex<Vec<(&'static str, CloseCode)>>>);
 
 impl Connection for Fake {
-    fn load(&self) -> usize {
+    fn streams(&self) -> usize {
+        0
+    }
+
+    fn prospect(&self, _: Origin) -> Prospect {
         self.1
     }
 
@@ -35,12 +39,19 @@ fn wanted() -> Wanted {
     Wanted { client: key(1).address(), name: Claimed::Label("mynode".parse().unwrap()), service: None }
 }
 
+fn somewhere() -> Origin {
+    Origin::Direct([192, 0, 2, 1].into())
+}
+
+/// Nobody is there.
+const EMPTY: Prospect = Prospect::Free(0);
+
 fn live(ins: u8, seq: u64) -> Arc<Presence> {
     Arc::new(presence(&key(1), InstanceId([ins; 16]), UnixMillis(NOW.0 + seq), &["mynode"], &[relay()]))
 }
 
 fn picked(sessions: &Sessions<Fake>) -> Option<&'static str> {
-    sessions.pick(&wanted(), NOW).ok().map(|picked| picked.connection.0)
+    sessions.pick(&wanted(), somewhere(), NOW).ok().map(|picked| picked.connection.0)
 }
 
 #[test]
@@ -48,9 +59,11 @@ fn the_newer_session_wins_and_the_older_ones_end_leaves_it_alone() {
     let closed = Arc::default();
     let sessions = Sessions::new(relay(), 10, 2);
     sessions.offer(live(1, 0), NOW);
-    let old = sessions.attach(identity(1, 1), web(), Fake("old", 0, Arc::clone(&closed)), NOW).ok().unwrap();
+    let old =
+        sessions.attach(identity(1, 1), web(), Fake("old", EMPTY, Arc::clone(&closed)), NOW).ok().unwrap();
     assert_eq!(picked(&sessions), Some("old"));
-    let new = sessions.attach(identity(1, 2), web(), Fake("new", 0, Arc::clone(&closed)), NOW).ok().unwrap();
+    let new =
+        sessions.attach(identity(1, 2), web(), Fake("new", EMPTY, Arc::clone(&closed)), NOW).ok().unwrap();
     assert_eq!(*closed.lock().unwrap(), [("old", CloseCode::Superseded)]);
     drop(old);
     assert_eq!((picked(&sessions), sessions.count()), (Some("new"), 1));
@@ -61,7 +74,7 @@ fn the_newer_session_wins_and_the_older_ones_end_leaves_it_alone() {
 #[test]
 fn connections_join_their_session_and_the_least_loaded_serves() {
     let closed = Arc::default();
-    let fake = |name, load| Fake(name, load, Arc::clone(&closed));
+    let fake = |name, taken| Fake(name, Prospect::Free(taken), Arc::clone(&closed));
     let sessions = Sessions::new(relay(), 10, 2);
     sessions.offer(live(1, 0), NOW);
     let _a = sessions.attach(identity(1, 1), web(), fake("busy", 7), NOW).ok().unwrap();
@@ -76,7 +89,7 @@ fn connections_join_their_session_and_the_least_loaded_serves() {
 #[test]
 fn instances_take_turns_and_leaving_ones_come_last() {
     let closed = Arc::default();
-    let fake = |name| Fake(name, 0, Arc::clone(&closed));
+    let fake = |name| Fake(name, EMPTY, Arc::clone(&closed));
     let sessions = Sessions::new(relay(), 10, 1);
     for ins in [1, 2] {
         sessions.offer(live(ins, 0), NOW);
@@ -93,10 +106,37 @@ fn instances_take_turns_and_leaving_ones_come_last() {
 }
 
 #[test]
+fn a_visitor_goes_where_there_is_room_for_it() {
+    let closed = Arc::default();
+    let sessions = Sessions::new(relay(), 10, 2);
+    for ins in [1, 2] {
+        sessions.offer(live(ins, 0), NOW);
+    }
+    let mut attached = Vec::new();
+    for (name, ins, room) in [
+        ("crowded", 1, Prospect::Queue(0)),
+        ("another's", 1, Prospect::Another),
+        ("more crowded", 2, Prospect::Queue(3)),
+        ("free", 2, Prospect::Free(255)),
+    ] {
+        let fake = Fake(name, room, Arc::clone(&closed));
+        attached.push((name, sessions.attach(identity(ins, 1), web(), fake, NOW).ok().unwrap()));
+    }
+    for best in ["free", "another's"] {
+        assert_eq!([picked(&sessions), picked(&sessions)], [Some(best); 2]);
+        attached.retain(|(name, _)| *name != best);
+    }
+    let mut two = [picked(&sessions), picked(&sessions)];
+    two.sort();
+    assert_eq!(two, [Some("crowded"), Some("more crowded")], "in turn: nobody has room");
+}
+
+#[test]
 fn a_stream_needs_name_relay_and_service_in_presence_and_token() {
     let closed = Arc::default();
     let sessions = Sessions::new(relay(), 10, 1);
-    let attach = |services| sessions.attach(identity(1, 1), services, Fake("a", 0, Arc::clone(&closed)), NOW);
+    let attach =
+        |services| sessions.attach(identity(1, 1), services, Fake("a", EMPTY, Arc::clone(&closed)), NOW);
     let bare = attach(vec!["other".parse().unwrap()]).ok().unwrap();
     assert_eq!(picked(&sessions), None, "no presence");
     sessions.offer(live(1, 0), NOW);
@@ -114,7 +154,7 @@ fn a_stream_needs_name_relay_and_service_in_presence_and_token() {
     sessions.offer(live(1, 3), NOW);
     assert_eq!(picked(&sessions), Some("a"));
     assert_eq!(
-        sessions.pick(&wanted(), UnixMillis(NOW.0 + 1_900_000)).err(),
+        sessions.pick(&wanted(), somewhere(), UnixMillis(NOW.0 + 1_900_000)).err(),
         Some(Unreachable::Offline),
         "expired"
     );
@@ -123,7 +163,7 @@ fn a_stream_needs_name_relay_and_service_in_presence_and_token() {
 #[test]
 fn a_full_relay_refuses_new_sessions_only() {
     let closed = Arc::default();
-    let fake = || Fake("x", 0, Arc::clone(&closed));
+    let fake = || Fake("x", EMPTY, Arc::clone(&closed));
     let sessions = Sessions::new(relay(), 1, 2);
     let first = sessions.attach(identity(1, 1), web(), fake(), NOW).ok().unwrap();
     assert_eq!(sessions.attach(identity(2, 1), web(), fake(), NOW).err(), Some(Refusal::Full));
@@ -138,7 +178,7 @@ fn the_feed_tells_a_snapshot_and_then_every_change() {
     let closed = Arc::default();
     let sessions = Sessions::new(relay(), 10, 1);
     sessions.offer(live(1, 0), NOW);
-    let a = sessions.attach(identity(1, 1), web(), Fake("a", 0, Arc::clone(&closed)), NOW).ok().unwrap();
+    let a = sessions.attach(identity(1, 1), web(), Fake("a", EMPTY, Arc::clone(&closed)), NOW).ok().unwrap();
     let mut feed = sessions.subscribe();
     let parse = |text: &Arc<str>| Message::parse(text).unwrap();
     let (client, ins) = (key(1).address(), InstanceId([1; 16]));
@@ -159,6 +199,6 @@ fn a_session_without_presence_is_not_told_of() {
     let closed = Arc::default();
     let sessions = Sessions::new(relay(), 10, 1);
     let mut feed = sessions.subscribe();
-    drop(sessions.attach(identity(1, 1), web(), Fake("a", 0, Arc::clone(&closed)), NOW));
+    drop(sessions.attach(identity(1, 1), web(), Fake("a", EMPTY, Arc::clone(&closed)), NOW));
     assert!(feed.snapshot.is_empty() && feed.changes.try_recv().is_err());
 }

@@ -1,11 +1,10 @@
 //! The clients that let this relay end TLS, as the issuer sees them: for which hosts, and how to ask them for a value.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tunnler_protocol::control::{AcmeValue, ToClient};
-use tunnler_protocol::directory::AddressPolicy;
 use tunnler_protocol::{Address, HostName, term};
 
 use crate::relay::Shared;
@@ -63,17 +62,13 @@ impl Clients {
 
     /// Asks `client` to show a value; what it thinks of it shows in DNS.
     pub fn ask(&self, client: &Address, value: &AcmeValue) {
-        for Line(session) in self.0.sessions.lines(client) {
+        for Line { session, .. } in self.0.sessions.lines(client) {
             session.send(&ToClient::AcmeValue(value.clone()));
         }
     }
 
     /// Where the zone's servers answer.
-    pub fn zone_servers(&self, policy: AddressPolicy, port: u16) -> Vec<SocketAddr> {
-        let directory = self.0.directory.borrow();
-        let servers = directory.iter().flat_map(|directory| &directory.zone.servers);
-        let addresses = servers.flat_map(|server| [server.ipv4.map(IpAddr::V4), server.ipv6.map(IpAddr::V6)]);
-        let allowed = addresses.flatten().filter(|ip| policy.allows(ip));
-        allowed.map(|ip| SocketAddr::new(ip, port)).collect()
+    pub fn zone_servers(&self) -> Vec<SocketAddr> {
+        self.0.zone_servers()
     }
 }

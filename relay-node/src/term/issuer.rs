@@ -17,7 +17,7 @@ use tunnler_edge::acme::{
 use tunnler_edge::propagation::{self, NotVisible};
 use tunnler_edge::{Certificates, Store};
 use tunnler_protocol::control::AcmeValue;
-use tunnler_protocol::directory::{AcmeIdentity, AddressPolicy};
+use tunnler_protocol::directory::AcmeIdentity;
 use tunnler_protocol::{Address, HostName, UnixSeconds};
 
 use super::budget::Budget;
@@ -64,10 +64,6 @@ pub struct Issuer {
     pub certificates: Arc<Certificates>,
     /// What the operator brings.
     pub supplied: Supplied,
-    /// Which addresses of the zone's servers may be asked.
-    pub policy: AddressPolicy,
-    /// Port of the zone's servers.
-    pub dns_port: u16,
 }
 
 /// One host's keeper at work.
@@ -143,13 +139,7 @@ impl Issuer {
         turns: Arc<Turns>,
     ) -> impl Future<Output = Result<Infallible, AcmeError>> + Send + use<> {
         let (store, certificates) = (self.store.clone(), self.certificates.clone());
-        let dns = ThroughClient {
-            clients: self.clients.clone(),
-            client,
-            policy: self.policy,
-            dns_port: self.dns_port,
-            asked: Mutex::default(),
-        };
+        let dns = ThroughClient { clients: self.clients.clone(), client, asked: Mutex::default() };
         async move {
             let store = store.inner(host.as_str())?;
             let hosts = Hosts { host: host.clone(), wildcard: false };
@@ -254,8 +244,6 @@ impl Turns {
 struct ThroughClient {
     clients: Clients,
     client: Address,
-    policy: AddressPolicy,
-    dns_port: u16,
     asked: Mutex<Vec<AcmeValue>>,
 }
 
@@ -281,7 +269,7 @@ impl Dns01 for ThroughClient {
         let values: Vec<AcmeValue> =
             values.map(|value| AcmeValue { name: challenge.host.clone(), value, until }).collect();
         self.asked().clone_from(&values);
-        let servers = self.clients.zone_servers(self.policy, self.dns_port);
+        let servers = self.clients.zone_servers();
         tokio::select! {
             seen = propagation::until_visible(&servers, challenge, propagation::PATIENCE) => seen,
             never = self.ask_on(&values) => match never {},

@@ -1,17 +1,19 @@
 //! Clients that log in and then break every rule of WebSocket, yamux and the control channel, by hand; visitors that
-//! torture the ClientHello. Meanwhile an honest visitor is served, again and again.
+//! torture the ClientHello. Meanwhile an honest visitor is served, again and again, not much later than beside an equal
+//! load that attacks nobody.
 
 use std::time::Duration;
 
 use futures::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tunnler_protocol::control::{CloseCode, ToClient};
 use tunnler_protocol::instance::SessionId;
 use tunnler_transport::Login;
 
+use crate::comparison::{Sink, Tally, Visits, compare};
 use crate::raw::*;
 use crate::world::*;
 
@@ -19,6 +21,7 @@ use crate::world::*;
 struct Scene {
     world: World,
     _honest: (tunnler_transport::SessionControl, SiteTask),
+    sink: Sink,
 }
 
 impl Scene {
@@ -27,49 +30,23 @@ impl Scene {
         let names = vec![named("mynode", &key(1)), named("evil", &key(2))];
         world.directory.send_replace(Some(directory(names).into()));
         let honest = world.serve_mynode(echo).await;
-        Self { world, _honest: honest }
+        Self { world, _honest: honest, sink: Sink::start().await }
     }
 
     async fn attacker(&self) -> Raw {
         Raw::client(&self.world, 2, &presence(2, 0, &["evil"], &[self.world.relay.address()])).await
     }
 
-    /// Runs an attack; somebody visits all the while, and once more afterwards. Says how long the visits took beside
-    /// those of an equal time of peace.
-    async fn served_during<T>(&self, name: &str, attack: impl Future<Output = T>) -> T {
-        let calm = self.visits(sleep(Duration::from_millis(100))).await.1;
-        let attack = async {
-            let done = attack.await;
-            // What it set off goes on for a while.
-            sleep(Duration::from_millis(100)).await;
-            done
-        };
-        let (done, during) = self.visits(attack).await;
-        self.visit().await;
-        eprintln!("{name}: median visit {:?}, before {:?}", median(during), median(calm));
-        done
-    }
-
-    /// Visits until `other` is over; each must be served in time.
-    async fn visits<T>(&self, other: impl Future<Output = T>) -> (T, Vec<Duration>) {
-        let mut times = Vec::new();
-        let visiting = async {
-            loop {
-                let start = Instant::now();
-                self.visit().await;
-                times.push(start.elapsed());
-            }
-        };
-        let done = tokio::select! {
-            done = other => done,
-            () = visiting => unreachable!(),
-        };
-        (done, times)
-    }
-
-    async fn visit(&self) {
-        let mut tls = self.world.visit("mynode.tun.test").await.unwrap();
-        assert_eq!(exchange(&mut tls, b"hello").await.unwrap(), b"hello");
+    /// Repeats an attack for a while; somebody visits all the while, and once more afterwards. Then the same beside an
+    /// equal load.
+    async fn served_during(&self, name: &str, attack: impl AsyncFn()) {
+        self.world.attackers.take();
+        let start = Instant::now();
+        let attacked = Visits::while_repeating(&self.world, attack).await;
+        let (effort, took) = (self.world.attackers.take(), start.elapsed());
+        Visits::some(&self.world, 1).await;
+        let idle = Visits::during(&self.world, self.sink.load(effort, took), || {}).await;
+        compare(name, &attacked, &idle);
     }
 
     /// Only the honest session is left, and nothing of the attacker's in memory.
@@ -82,14 +59,10 @@ impl Scene {
     }
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
 /// A visitor of `evil`, and the stream that the attacker got for it.
 async fn stream_of(scene: &Scene, raw: &mut Raw) -> (TcpStream, u32) {
     let mut visitor = TcpStream::connect(scene.world.relay.local_addr()).await.unwrap();
+    scene.world.attackers.connected();
     visitor.write_all(&client_hello("evil.tun.test")).await.unwrap();
     let stream = loop {
         let frame = raw.next_frame().await.expect("a stream for the visitor");
@@ -115,10 +88,10 @@ async fn frames_that_no_client_sends_end_its_session_with_a_reason() {
         ("noise", vec![0xff; 4096]),
     ];
     scene
-        .served_during("malformed frames", async {
-            for (name, bytes) in bad {
+        .served_during("malformed frames", async || {
+            for (name, bytes) in &bad {
                 let mut raw = scene.attacker().await;
-                assert!(raw.send(bytes).await);
+                assert!(raw.send(bytes.clone()).await);
                 let Some(ToClient::Closing(closing)) = raw.next().await else { panic!("{name}: no reason") };
                 assert_eq!(closing.code, CloseCode::Violation, "{name}");
                 assert!(raw.next().await.is_none(), "{name}");
@@ -131,11 +104,11 @@ async fn frames_that_no_client_sends_end_its_session_with_a_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_overruns_its_window_holds_no_memory() {
     let scene = Scene::new().await;
-    let mut raw = scene.attacker().await;
-    let (mut visitor, stream) = stream_of(&scene, &mut raw).await;
     let observer = scene.world.relay.observer();
     scene
-        .served_during("window overrun", async {
+        .served_during("window overrun", async || {
+            let mut raw = scene.attacker().await;
+            let (mut visitor, stream) = stream_of(&scene, &mut raw).await;
             // Nobody reads it at the other end; 20 times the window.
             let chunk = data(0, stream, &[7; 32 * 1024]);
             for _ in 0..160 {
@@ -145,37 +118,34 @@ async fn a_client_that_overruns_its_window_holds_no_memory() {
                 }
             }
             raw.end().await;
+            // The visitor sees an abnormal end, not an end of data.
+            let end = timeout(PATIENCE, visitor.read_to_end(&mut Vec::new())).await.unwrap();
+            assert!(end.is_err());
         })
         .await;
-    // The visitor sees an abnormal end, not an end of data.
-    let end = timeout(PATIENCE, visitor.read_to_end(&mut Vec::new())).await.unwrap();
-    assert!(end.is_err());
     scene.is_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn impossible_credit_and_floods_of_small_frames_are_survived() {
     let scene = Scene::new().await;
-    let mut raw = scene.attacker().await;
-    let (_visitor, stream) = stream_of(&scene, &mut raw).await;
-    let floods = [
-        ("pings", frame(PING, OPEN, 0, 7)),
-        ("answers to no ping", frame(PING, ACK, 0, 7)),
-        ("credit for nobody", frame(WINDOW, 0, 4242, u32::MAX)),
-        ("data for nobody", data(0, 4242, b"x")),
-        ("empty data", data(0, stream, b"")),
-        ("endless credit", frame(WINDOW, 0, stream, u32::MAX)),
-        ("one byte at a time", data(0, stream, b"x")),
+    /// One frame, at an attacker that has this stream.
+    type Flood = fn(u32) -> Vec<u8>;
+    let floods: [(&str, Flood); 7] = [
+        ("pings", |_| frame(PING, OPEN, 0, 7)),
+        ("answers to no ping", |_| frame(PING, ACK, 0, 7)),
+        ("credit for nobody", |_| frame(WINDOW, 0, 4242, u32::MAX)),
+        ("data for nobody", |_| data(0, 4242, b"x")),
+        ("empty data", |stream| data(0, stream, b"")),
+        ("endless credit", |stream| frame(WINDOW, 0, stream, u32::MAX)),
+        ("one byte at a time", |stream| data(0, stream, b"x")),
     ];
     for (name, one) in floods {
-        let many = one.repeat(500);
-        let mut raw = if name == "pings" {
-            std::mem::replace(&mut raw, scene.attacker().await)
-        } else {
-            scene.attacker().await
-        };
         scene
-            .served_during(name, async {
+            .served_during(name, async || {
+                let mut raw = scene.attacker().await;
+                let (_visitor, stream) = stream_of(&scene, &mut raw).await;
+                let many = one(stream).repeat(500);
                 for _ in 0..40 {
                     if !raw.send(many.clone()).await {
                         break;
@@ -185,27 +155,36 @@ async fn impossible_credit_and_floods_of_small_frames_are_survived() {
             .await;
         assert!(scene.world.relay.observer().unread_bytes() <= 20 << 20, "{name}");
     }
-    drop(raw);
     scene.is_clean().await;
+}
+
+/// Sends so many bytes, as far as they are taken.
+async fn flood(visitor: &mut TcpStream, bytes: usize, attackers: &Tally) -> std::io::Result<()> {
+    let chunk = [9; 16 * 1024];
+    for _ in 0..bytes / chunk.len() {
+        visitor.write_all(&chunk).await?;
+        attackers.sent(chunk.len());
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_taken_and_never_read_hurt_nobody_else() {
     let scene = Scene::new().await;
-    let mut raw = scene.attacker().await;
-    let mut visitors = Vec::new();
-    for _ in 0..32 {
-        visitors.push(stream_of(&scene, &mut raw).await.0);
-    }
     scene
-        .served_during("streams never read", async {
+        .served_during("streams never read", async || {
+            let mut raw = scene.attacker().await;
+            let mut visitors = Vec::new();
+            for _ in 0..32 {
+                visitors.push(stream_of(&scene, &mut raw).await.0);
+            }
             // What visitors send piles up nowhere: they are stopped when the window is full.
             for visitor in &mut visitors {
-                let _ = timeout(Duration::from_millis(20), visitor.write_all(&[9; 4 << 20])).await;
+                let _ =
+                    timeout(Duration::from_millis(20), flood(visitor, 4 << 20, &scene.world.attackers)).await;
             }
         })
         .await;
-    drop((raw, visitors));
     scene.is_clean().await;
 }
 
@@ -241,9 +220,10 @@ async fn websocket_floods_and_fragments_are_survived() {
         ("no mask", vec![0x82, 1, 0], true),
     ];
     for (name, bytes, ends) in cases {
-        let mut raw = scene.attacker().await;
         scene
-            .served_during(name, async {
+            .served_during(name, async || {
+                let mut raw = scene.attacker().await;
+                scene.world.attackers.sent(bytes.len());
                 let socket = raw.websocket.get_mut();
                 let sent = async {
                     socket.write_all(&bytes).await?;
@@ -272,11 +252,12 @@ async fn websocket_floods_and_fragments_are_survived() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_talker_is_cut_off() {
     let scene = Scene::new().await;
-    let mut raw = scene.attacker().await;
     let leaving = r#"{"type":"leaving"}"#;
     scene
-        .served_during("control messages", async {
+        .served_during("control messages", async || {
+            let mut raw = scene.attacker().await;
             for _ in 0..2000 {
+                scene.world.attackers.sent(leaving.len());
                 if raw.websocket.send(Message::text(leaving)).await.is_err() {
                     break;
                 }
@@ -297,6 +278,8 @@ fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
 async fn answer_to(scene: &Scene, bytes: &[u8], segment: usize) -> std::io::Result<Vec<u8>> {
     let mut tcp = TcpStream::connect(scene.world.relay.local_addr()).await.unwrap();
     tcp.set_nodelay(true).unwrap();
+    scene.world.attackers.connected();
+    scene.world.attackers.sent(bytes.len());
     for part in bytes.chunks(segment) {
         tcp.write_all(part).await?;
     }
@@ -327,18 +310,20 @@ async fn a_hello_is_read_however_it_is_cut_and_refused_if_it_is_none() {
         ("HTTP", b"GET / HTTP/1.1\r\nHost: mynode.tun.test\r\n\r\n".to_vec()),
         ("an empty record", [&[22, 3, 1, 0, 0][..], &[22, 3, 1, 0, 0]].concat()),
     ];
+    let refuse = async |(name, bytes): &(&str, Vec<u8>)| {
+        let start = Instant::now();
+        match answer_to(&scene, bytes, 4096).await {
+            Ok(answer) => assert!(answer.is_empty() || answer[0] == 21, "{name}: {answer:?}"),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{name}"),
+        }
+        assert!(start.elapsed() < Duration::from_secs(14), "{name}");
+    };
     scene
-        .served_during("broken hellos", async {
-            for (name, bytes) in refused {
-                let start = Instant::now();
-                match answer_to(&scene, &bytes, 4096).await {
-                    Ok(answer) => assert!(answer.is_empty() || answer[0] == 21, "{name}: {answer:?}"),
-                    Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{name}"),
-                }
-                assert!(start.elapsed() < Duration::from_secs(14), "{name}");
-            }
+        .served_during("broken hellos", async || {
+            futures::future::join_all(refused.iter().map(refuse)).await;
         })
         .await;
+    scene.is_clean().await;
 }
 
 /// Twenty processes fight for one instance: one of them has it in the end, whole, and visitors are served by it.

@@ -1,9 +1,11 @@
 //! What an attacker tries with raw sockets and its own idea of the protocol.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tunnler_protocol::UnixSeconds;
@@ -11,6 +13,7 @@ use tunnler_protocol::control::{AuthFailure, CloseCode, ToClient};
 use tunnler_protocol::token::Claims;
 use tunnler_transport::{ConnectError, RelayTarget, connect};
 
+use crate::comparison::{Sink, Visits, compare};
 use crate::raw::*;
 use crate::world::*;
 
@@ -178,26 +181,32 @@ async fn only_websockets_of_this_protocol_are_upgraded() {
     }
 }
 
-/// While attackers do all they can, a visitor of an honest client is served.
-#[tokio::test]
+/// While attackers do all they can, a visitor of an honest client is served, and not much later than while the same
+/// connections are made to somebody else on the same cores.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_visitor_is_served_while_others_misbehave() {
+    const VISITS: usize = 40;
     let world = World::new().await;
     let (_control, _site) = world.serve_mynode(echo).await;
     eventually("the name is served", || async { world.visit("mynode.tun.test").await.is_ok() }).await;
-    let address = world.relay.local_addr();
-    let mut attackers = tokio::task::JoinSet::new();
-    for n in 0..40_u8 {
-        attackers.spawn(async move {
-            loop {
-                let Ok(mut tcp) = TcpStream::connect(address).await else { return };
-                let bytes = [vec![22, 3, 1, 0, n], vec![n; 200], b"GET / HTTP/1.1\r\n\r\n".to_vec()];
-                let _ = tcp.write_all(&bytes[usize::from(n) % 3]).await;
-                let _ = timeout(Duration::from_millis(50), tcp.read(&mut [0; 100])).await;
-            }
-        });
-    }
-    for _ in 0..20 {
-        let mut tls = world.visit("mynode.tun.test").await.unwrap();
-        assert_eq!(exchange(&mut tls, b"hello").await.unwrap(), b"hello");
+    let sink = Sink::start().await;
+    let during = async |at: SocketAddr| {
+        let mut attackers = JoinSet::new();
+        for n in 0..40 {
+            attackers.spawn(misbehave(at, n));
+        }
+        Visits::some(&world, VISITS).await
+    };
+    let (attacked, idle) = (during(world.relay.local_addr()).await, during(sink.address).await);
+    compare("40 that misbehave", &attacked, &idle);
+}
+
+/// Connects again and again, says what is no whole hello, and listens for a moment.
+async fn misbehave(at: SocketAddr, n: u8) {
+    loop {
+        let Ok(mut tcp) = TcpStream::connect(at).await else { return };
+        let bytes = [vec![22, 3, 1, 0, n], vec![n; 200], b"GET / HTTP/1.1\r\n\r\n".to_vec()];
+        let _ = tcp.write_all(&bytes[usize::from(n) % 3]).await;
+        let _ = timeout(Duration::from_millis(50), tcp.read(&mut [0; 100])).await;
     }
 }

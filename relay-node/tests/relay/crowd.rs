@@ -1,6 +1,7 @@
 //! Many visitors with bad manners.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 use tunnler_protocol::instance::SessionId;
 use tunnler_transport::Login;
 
+use crate::comparison::{Visits, compare};
 use crate::raw::client_hello;
 use crate::world::*;
 
@@ -18,15 +20,41 @@ async fn a_thousand_visitors_that_vanish_leave_nothing_behind() {
     let world = World::new().await;
     let (control, _site) = world.serve_mynode(echo).await;
     eventually("the name is served", || async { world.visit("mynode.tun.test").await.is_ok() }).await;
-    let (address, hello) = (world.relay.local_addr(), client_hello("mynode.tun.test"));
+    let (at, hello) = (world.relay.local_addr(), client_hello("mynode.tun.test"));
+    let attacked = Visits::while_repeating(&world, async || vanish(at, &hello).await).await;
+    // An equal load: as many, as many at once, for the same client, but with good manners.
+    let idle = Visits::while_repeating(&world, async || behave(at).await).await;
+    compare("a thousand that vanish", &attacked, &idle);
+    let observer = world.relay.observer();
+    eventually("no stream is left", || async {
+        control.open_streams() == 0 && observer.sessions().iter().all(|session| session.streams == 0)
+    })
+    .await;
+    assert_eq!(observer.unread_bytes(), 0);
+    let mut tls = world.visit("mynode.tun.test").await.unwrap();
+    assert_eq!(exchange(&mut tls, b"hello").await.unwrap(), b"hello");
+}
+
+/// A thousand visitors, a hundred at once.
+async fn thousand<F: Future<Output = ()> + Send + 'static>(visit: impl Fn(usize) -> F) {
     let mut visitors = JoinSet::new();
     for n in 0..1000 {
         if visitors.len() >= 100 {
             visitors.join_next().await.unwrap().unwrap();
         }
-        let hello = hello.clone();
-        visitors.spawn(async move {
-            let mut tcp = TcpStream::connect(address).await.unwrap();
+        visitors.spawn(visit(n));
+    }
+    while let Some(visitor) = visitors.join_next().await {
+        visitor.unwrap();
+    }
+}
+
+/// They say `hello` and leave in all the ways there are.
+async fn vanish(at: SocketAddr, hello: &[u8]) {
+    let leave = |n| {
+        let hello = hello.to_vec();
+        async move {
+            let mut tcp = TcpStream::connect(at).await.unwrap();
             tcp.write_all(&hello).await.unwrap();
             match n % 4 {
                 0 => tcp.shutdown().await.unwrap(),
@@ -40,19 +68,19 @@ async fn a_thousand_visitors_that_vanish_leave_nothing_behind() {
                     let _ = timeout(Duration::from_secs(5), tcp.read_to_end(&mut Vec::new())).await;
                 }
             }
-        });
-    }
-    while let Some(visitor) = visitors.join_next().await {
-        visitor.unwrap();
-    }
-    let observer = world.relay.observer();
-    eventually("no stream is left", || async {
-        control.open_streams() == 0 && observer.sessions().iter().all(|session| session.streams == 0)
-    })
-    .await;
-    assert_eq!(observer.unread_bytes(), 0);
-    let mut tls = world.visit("mynode.tun.test").await.unwrap();
-    assert_eq!(exchange(&mut tls, b"hello").await.unwrap(), b"hello");
+        }
+    };
+    thousand(leave).await;
+}
+
+/// They are served and say goodbye.
+async fn behave(at: SocketAddr) {
+    let be_served = |_| async move {
+        let mut tls = visit(at, "mynode.tun.test").await.unwrap();
+        assert_eq!(exchange(&mut tls, b"hello").await.unwrap(), b"hello");
+        tls.shutdown().await.unwrap();
+    };
+    thousand(be_served).await;
 }
 
 #[tokio::test]
@@ -156,7 +184,8 @@ async fn of_a_thousand_streams_one_that_is_never_read_slows_no_other() {
     greedy.write_all(&[0]).await.unwrap();
     eventually("it is being sent to", || async { greedy.peek(&mut [0]).await.is_ok_and(|n| n > 0) }).await;
     let beside = round(STREAMS - 1).await;
-    eprintln!("999 visitors: {alone:?}; beside one that never reads: {beside:?}");
+    eprintln!("999 visitors beside one that is silent: {alone:?}, beside one that never reads: {beside:?}");
+    assert!(beside <= alone * 4 + Duration::from_millis(20), "{beside:?}, {alone:?} beside an equal load");
     assert!(observer.unread_bytes() < 17 << 20);
     sites.shutdown().await;
 }

@@ -11,9 +11,11 @@ use tunnler_protocol::directory::{Directory, Relay as Record, RelayStatus};
 use tunnler_protocol::presence::ServiceKind;
 use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_protocol::{Address, SecretKey};
+use tunnler_relay::RelayConfig;
 use tunnler_relay::limits::Rule;
 use tunnler_transport::{ClientSession, SessionEvent};
 
+use crate::places::{CALM, LOUD, SERVED_WITHIN, is_reset, silent};
 use crate::raw::*;
 use crate::world::*;
 
@@ -23,7 +25,8 @@ struct Pair {
     second: World,
 }
 
-fn record(world: &World) -> Arc<Record> {
+/// What the chain says of a relay.
+pub fn record(world: &World) -> Arc<Record> {
     let address = world.relay.local_addr();
     Arc::new(Record {
         address: world.relay.address(),
@@ -31,7 +34,10 @@ fn record(world: &World) -> Arc<Record> {
         host: Some(world.own_host.parse().unwrap()),
         control_port: address.port(),
         ingress_port: address.port(),
-        ipv4: Some([127, 0, 0, 1].into()),
+        ipv4: Some(match address.ip() {
+            std::net::IpAddr::V4(v4) => v4,
+            std::net::IpAddr::V6(_) => unreachable!("listens at an IPv4 address"),
+        }),
         ipv6: None,
         region: "here".into(),
         capacity: 100,
@@ -44,11 +50,16 @@ fn record(world: &World) -> Arc<Record> {
 
 impl Pair {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change_second: impl FnOnce(&mut RelayConfig)) -> Self {
         let first = World::new().await;
         let second = World::with(|config| {
             config.key = key(8);
             config.own_host = "other.example".parse().unwrap();
             config.limits.per_forwarder = Rule { at_once: 4, per_second: 100, bytes_per_second: None };
+            change_second(config);
         })
         .await;
         let pair = Self { first, second };
@@ -370,6 +381,51 @@ async fn a_forwarder_that_floods_loses_its_session_and_no_visitor() {
         observer.unread_bytes() == 0 && observer.sessions()[0].streams == 0
     })
     .await;
+}
+
+/// All that a relay hands over counts as one network.
+#[tokio::test]
+async fn a_forwarder_that_holds_every_place_gives_one_up() {
+    let pair = Pair::with(|config| config.limits.streams = 2).await;
+    let session = pair.second.connect(login(1, Some(presence(1, 0, &["mynode"], &pair.relays())))).await;
+    let _site = spawn_site(session.unwrap(), echo);
+    let mut raw = Raw::forwarder(&pair.second, 9).await.unwrap();
+    let opening =
+        [header(Some(&key(9)), "mynode.tun.test").encode(), client_hello("mynode.tun.test")].concat();
+    for stream in [2, 4] {
+        assert!(raw.send(data(OPEN, stream, &opening)).await);
+        let answered = async {
+            while !matches!(raw.next_frame().await, Some(frame) if frame.stream == stream && frame.kind == DATA)
+            {
+            }
+        };
+        timeout(PATIENCE, answered).await.unwrap();
+    }
+    let start = Instant::now();
+    let mut direct = pair.second.visit("mynode.tun.test").await.unwrap();
+    assert_eq!(exchange(&mut direct, b"hello").await.unwrap(), b"hello");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let reset = async { while raw.next_frame().await.unwrap().flags & RESET == 0 {} };
+    timeout(PATIENCE, reset).await.expect("one stream of the forwarder is reset");
+}
+
+/// The streams that a relay may hand visitors over in are shared like a client's.
+#[tokio::test]
+async fn a_network_that_fills_a_line_to_another_relay_keeps_nobody_out() {
+    let mut pair = Pair::new().await;
+    pair.first = World::with(|config| config.limits.per_forwarder.at_once = 2).await;
+    pair.publish(|_| {});
+    let ClientSession { control: _control, mut streams, events: _events, .. } = pair.moved().await;
+    let (at, hello) = (pair.first.relay.local_addr(), client_hello("mynode.tun.test"));
+    let mut loud = Vec::new();
+    for _ in 0..2 {
+        let visitor = silent(LOUD, at, &hello).await.unwrap();
+        loud.push((visitor, timeout(PATIENCE, streams.next()).await.unwrap().unwrap()));
+    }
+    let _calm = silent(CALM, at, &hello).await.unwrap();
+    let newcomer = timeout(SERVED_WITHIN, streams.next()).await.expect("in time").unwrap();
+    assert_eq!(newcomer.header.visitor.ip(), std::net::IpAddr::from(CALM));
+    assert!(is_reset(&mut loud[0].0).await);
 }
 
 #[tokio::test]

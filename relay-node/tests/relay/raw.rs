@@ -1,6 +1,7 @@
 //! A peer of a relay that says whatever a test wants: WebSocket messages and yamux frames made by hand.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ use tunnler_protocol::presence::Presence;
 use tunnler_protocol::token::{Claims, Role};
 use tunnler_protocol::{Address, UnixSeconds};
 
+use crate::comparison::Tally;
 use crate::world::*;
 
 pub const DATA: u8 = 0;
@@ -31,6 +33,7 @@ pub struct Raw {
     pub websocket: WebSocketStream<TlsStream<TcpStream>>,
     bytes: Vec<u8>,
     texts: VecDeque<ToClient>,
+    tally: Arc<Tally>,
 }
 
 /// One yamux frame (yamux specification, "Framing").
@@ -64,7 +67,9 @@ impl Raw {
         let mut request = format!("wss://{}{CONNECT_PATH}", world.own_host).into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", http::HeaderValue::from_static(SUBPROTOCOL));
         let (websocket, _) = tokio_tungstenite::client_async(request, tls).await.unwrap();
-        let mut raw = Self { websocket, bytes: vec![], texts: VecDeque::new() };
+        world.attackers.connected();
+        let tally = world.attackers.clone();
+        let mut raw = Self { websocket, bytes: vec![], texts: VecDeque::new(), tally };
         let Some(ToClient::AuthChallenge(challenge)) = raw.next().await else { panic!("no challenge") };
         (raw, challenge)
     }
@@ -74,7 +79,8 @@ impl Raw {
         let (mut raw, challenge) = Self::connect(world).await;
         let claims = Claims { sub: key(seed).address(), ..claims(world.relay.address(), &challenge) };
         let jwt = claims.sign(&key(seed));
-        let (ins, session) = (presence.claims().ins, SessionId([seed; 16]));
+        // Another session each time: it need not wait for the end of the one before.
+        let (ins, session) = (presence.claims().ins, SessionId(rand::random()));
         let presence = Some(presence.text().to_string());
         raw.say(&ToRelay::AuthResponse(AuthResponse { jwt, ins, session, presence })).await;
         assert!(matches!(raw.next().await, Some(ToClient::AuthOk(_))));
@@ -99,6 +105,7 @@ impl Raw {
 
     /// Sends yamux bytes; false when the relay has hung up.
     pub async fn send(&mut self, bytes: Vec<u8>) -> bool {
+        self.tally.sent(bytes.len());
         let sent = timeout(PATIENCE, self.websocket.send(Message::binary(bytes))).await;
         sent.expect("taken in time").is_ok()
     }

@@ -25,6 +25,7 @@ use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_transport::IncomingStream;
 
 use crate::adversary::{self, Recorder};
+use crate::places::{CALM, LOUD, SERVED_WITHIN, connect_from, is_reset};
 use crate::world::*;
 
 const HOST: &str = "mynode.tun.test";
@@ -76,12 +77,20 @@ impl Term {
     }
 
     async fn before(upstream: SocketAddr) -> Self {
+        Self::with(upstream, |_| {}).await
+    }
+
+    async fn with(upstream: SocketAddr, change: impl FnOnce(&mut tunnler_relay::RelayConfig)) -> Self {
         let issued = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
         let (chain, private) = (issued.cert.pem(), issued.signing_key.serialize_pem());
         let certificate = Certificate::from_pem(chain.as_bytes(), private.as_bytes()).unwrap();
         let certificates = Arc::<Certificates>::default();
         certificates.install(&certificate);
-        let world = World::with(|config| config.term_certificates = certificates).await;
+        let world = World::with(|config| {
+            config.term_certificates = certificates;
+            change(config);
+        })
+        .await;
         let mut session = world.connect(login(1, Some(term_presence(&world, 0)))).await.unwrap();
         let target = upstream.to_string().parse().unwrap();
         let site: Site = Upstream::new(target, &UpstreamTls::AnyCertificate, HostHeader::Keep).into();
@@ -110,12 +119,16 @@ impl Term {
     }
 
     async fn visit(&self, alpn: &[u8]) -> TlsStream<TcpStream> {
+        self.visit_from([127, 0, 0, 1], alpn).await
+    }
+
+    async fn visit_from(&self, from: [u8; 4], alpn: &[u8]) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
         let name = ServerName::try_from(HOST).unwrap();
-        let tcp = TcpStream::connect(self.world.relay.local_addr()).await.unwrap();
+        let tcp = connect_from(from, self.world.relay.local_addr()).await.unwrap();
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
         timeout(PATIENCE, connecting).await.expect("in time").unwrap()
     }
@@ -213,6 +226,27 @@ async fn a_name_taken_away_cuts_its_visitors() {
     let (mut tcp, _) = tls.into_inner();
     let error = timeout(PATIENCE, tcp.read_to_end(&mut Vec::new())).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// A visitor holds a place while a request of it is under way. When that must be given up, all of its connection is.
+#[tokio::test]
+async fn requests_that_never_end_give_way_to_another_networks() {
+    let term = Term::with(upstream().await, |config| config.limits.streams = 2).await;
+    let mut loud = Vec::new();
+    for n in 0..2 {
+        let mut tls = term.visit_from(LOUD, b"http/1.1").await;
+        tls.write_all(format!("GET /never HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+        eventually("the request arrives", || async { term.streams.lock().unwrap().len() == n + 1 }).await;
+        loud.push(tls);
+    }
+    let mut calm = term.visit_from(CALM, b"http/1.1").await;
+    calm.write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    timeout(SERVED_WITHIN, calm.read_exact(&mut answer)).await.expect("in time").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let other = timeout(Duration::from_millis(50), loud[1].read(&mut [0])).await;
+    assert!(other.is_err(), "undisturbed, and still without an answer: {other:?}");
+    assert!(is_reset(&mut loud.swap_remove(0).into_inner().0).await);
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ use tunnler_transport::{
     SessionEvent, Tap, connect,
 };
 
+use crate::comparison::Tally;
+
 /// Nothing in these tests may take longer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -27,6 +29,8 @@ pub struct World {
     pub relay: Relay,
     pub own_host: String,
     pub directory: watch::Sender<Option<Arc<Directory>>>,
+    /// What its attackers spend.
+    pub attackers: Arc<Tally>,
 }
 
 pub fn key(seed: u8) -> SecretKey {
@@ -89,13 +93,15 @@ impl World {
             term_certificates: Default::default(),
             directory: receiver,
             address_policy: tunnler_protocol::directory::AddressPolicy::AllowPrivate,
+            dns_port: 53,
             state: None,
             chain: None,
             tap: None,
         };
         change(&mut config);
         let own_host = config.own_host.to_string();
-        Self { relay: Relay::start(config).unwrap(), own_host, directory: sender }
+        let relay = Relay::start(config).unwrap();
+        Self { relay, own_host, directory: sender, attackers: Arc::default() }
     }
 
     pub fn target(&self) -> RelayTarget {
@@ -194,14 +200,7 @@ pub fn spawn_site_that(
     mut hear: impl FnMut(SessionEvent) + Send + 'static,
 ) -> SiteTask {
     let ClientSession { control, mut streams, mut events, .. } = session;
-    let site = rcgen::generate_simple_self_signed(["mynode.tun.test".to_string()]).unwrap();
-    let certificate: CertificateDer = site.cert.der().clone();
-    let key = PrivatePkcs8KeyDer::from(site.signing_key.serialize_der());
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key.into())
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = site_acceptor();
     SiteTask(tokio::spawn(async move {
         let _control = control;
         let mut tasks = tokio::task::JoinSet::new();
@@ -223,6 +222,18 @@ pub fn spawn_site_that(
             }
         }
     }))
+}
+
+/// Ends TLS with a certificate of its own.
+pub fn site_acceptor() -> TlsAcceptor {
+    let site = rcgen::generate_simple_self_signed(["mynode.tun.test".to_string()]).unwrap();
+    let certificate: CertificateDer = site.cert.der().clone();
+    let key = PrivatePkcs8KeyDer::from(site.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.into())
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 pub async fn visit(

@@ -50,7 +50,7 @@ fn relevant(responder: &Responder, host: &str) -> Option<Vec<Property>> {
 fn lookup(responder: &Responder, name: &str) -> Option<Vec<Property>> {
     let mut query = Message::new(1, MessageType::Query, OpCode::Query);
     query.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), RecordType::CAA));
-    let packet = responder.stream(&query.to_vec().unwrap(), Prefix::of(Ipv4Addr::LOCALHOST.into()))?;
+    let packet = responder.stream(&query.to_vec().unwrap(), network(Ipv4Addr::LOCALHOST.into()))?;
     let answer = Message::from_vec(&packet).unwrap();
     if !matches!(answer.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) {
         return None;
