@@ -115,6 +115,7 @@ async fn every_kind_of_visitor_is_served(mode: &str) -> Result<()> {
     let scratch = Scratch::new()?;
     let it = Stage::set(scratch.path(), mode).await?;
     curl_moves_big_files_through_little_memory(&it).await?;
+    hints_come_before_the_answer(&it).await?;
     it.python("websockets").await?;
     it.python("grpc").await?;
     let events = it.python("events").await?;
@@ -154,6 +155,20 @@ async fn curl_moves_big_files_through_little_memory(it: &Stage) -> Result<()> {
     }
     let part = it.curl(&host, &["--range", "10-19", "--write-out", "%{http_code}", "/big"]).await?;
     ensure!(part.trim_start_matches('\0') == "206", "{part:?}");
+    Ok(())
+}
+
+async fn hints_come_before_the_answer(it: &Stage) -> Result<()> {
+    let said = it.curl(HOST, &["--http2", "--include", "/hinted"]).await?;
+    let heads: Vec<&str> =
+        said.lines().filter(|line| line.starts_with("HTTP/2 ")).map(str::trim_end).collect();
+    ensure!(heads == ["HTTP/2 102", "HTTP/2 103", "HTTP/2 200"], "{said}");
+    ensure!(
+        said.contains("link: </style.css>; rel=preload; as=style\r\n") && said.ends_with("hinted"),
+        "{said}"
+    );
+    let said = it.curl(HOST, &["--http1.1", "--include", "/hinted"]).await?;
+    ensure!(said.starts_with("HTTP/1.1 200") && !said.contains("style.css"), "{said}");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod adversary;
 mod attacks;
 mod bearer;
 mod crowd;
+mod ended;
 mod feed;
 mod forward;
 mod limits;
