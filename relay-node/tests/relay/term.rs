@@ -95,7 +95,7 @@ async fn a_name_taken_away_cuts_its_visitors() {
 }
 
 #[tokio::test]
-async fn smuggled_requests_never_reach_the_upstream_behind_the_client() {
+async fn neither_smuggled_requests_nor_lies_reach_the_upstream_behind_the_client() {
     let recorder = Recorder::start("ok").await;
     let term = Term::before(recorder.address).await;
     let connect = |alpn| {
@@ -103,6 +103,7 @@ async fn smuggled_requests_never_reach_the_upstream_behind_the_client() {
         async move { Ok(term.visit(alpn).await) }
     };
     adversary::smuggle(connect, HOST, &recorder).await;
+    adversary::lie(connect, HOST, &recorder).await;
 }
 
 #[tokio::test]
