@@ -6,6 +6,8 @@
 
 mod alive;
 pub(super) mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::pin::pin;
 use std::sync::Arc;
