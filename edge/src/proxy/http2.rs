@@ -12,7 +12,7 @@ mod tests;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::future::poll_fn;
@@ -37,7 +37,7 @@ use stream::Received;
 /// Most requests open at once in one connection.
 const MAX_STREAMS: u32 = 100;
 /// A visitor without a request for this long is sent away.
-const IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(60);
 /// Bytes of one request's body, and of all, that may arrive before the upstream took any.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;

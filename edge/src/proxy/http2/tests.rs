@@ -1,7 +1,6 @@
 //! How long visitors are waited for, on a paused clock and over pipes.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
