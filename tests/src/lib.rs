@@ -11,6 +11,7 @@ pub mod load;
 pub mod pebble;
 pub mod ports;
 pub mod process;
+pub mod sni;
 pub mod soak;
 pub mod visitor;
 pub mod web;

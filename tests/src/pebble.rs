@@ -1,6 +1,8 @@
 //! Pebble, the test certificate authority of the ACME working group's implementers, with an API certificate made here
 //! and validation through our own DNS server.
 
+pub mod front;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,14 +18,26 @@ use tokio::process::Command;
 use crate::ports;
 use crate::process::Process;
 use crate::visitor;
+use front::{ApiFiles, Front};
 
 /// The issuer domain this CA goes by in CAA records.
 pub const ISSUER: &str = "pebble.test";
+
+/// How others reach the CA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// As it is.
+    #[default]
+    Direct,
+    /// Through a [`Front`] that can misbehave.
+    Fronted,
+}
 
 /// A running pebble.
 #[derive(Debug)]
 pub struct Pebble {
     process: Process,
+    front: Option<Front>,
     directory: String,
     management: SocketAddr,
     api_root: PathBuf,
@@ -31,16 +45,17 @@ pub struct Pebble {
 
 impl Pebble {
     /// Starts pebble. It validates TLS-ALPN-01 at `tls_port` and asks the DNS server at `dns` for everything.
-    pub async fn start(dir: &Path, tls_port: u16, dns: SocketAddr) -> Result<Self> {
+    pub async fn start(dir: &Path, tls_port: u16, dns: SocketAddr, reach: Reach) -> Result<Self> {
         let (api, management) = (ports::local()?, ports::local()?);
         let api_root = dir.join("acme-root.pem");
         write_api_certificate(dir, &api_root)?;
+        let (chain, key) = (dir.join("acme-api.pem"), dir.join("acme-api.key"));
         let config = dir.join("pebble.json");
         let settings = json!({ "pebble": {
             "listenAddress": api.to_string(),
             "managementListenAddress": management.to_string(),
-            "certificate": dir.join("acme-api.pem"),
-            "privateKey": dir.join("acme-api.key"),
+            "certificate": chain,
+            "privateKey": key,
             "httpPort": 1,
             "tlsPort": tls_port,
         }});
@@ -61,7 +76,16 @@ impl Pebble {
                     && tokio::net::TcpStream::connect(management).await.is_ok()
             })
             .await?;
-        Ok(Self { process, directory: format!("https://{api}/dir"), management, api_root })
+        let (front, reached) = match reach {
+            Reach::Direct => (None, api),
+            Reach::Fronted => {
+                let reached = ports::local()?;
+                let listener = tokio::net::TcpListener::bind(reached).await?;
+                let files = ApiFiles { chain, key, root: api_root.clone() };
+                (Some(Front::start(listener, &files, api)), reached)
+            }
+        };
+        Ok(Self { process, front, directory: format!("https://{reached}/dir"), management, api_root })
     }
 
     /// The ACME directory URL.
@@ -72,6 +96,11 @@ impl Pebble {
     /// PEM file of the root of the directory's own certificate.
     pub fn api_root(&self) -> &Path {
         &self.api_root
+    }
+
+    /// What stands before it.
+    pub fn front(&self) -> Option<&Front> {
+        self.front.as_ref()
     }
 
     /// The running process.

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -187,7 +187,22 @@ impl Tls {
 
     /// Connects and verifies the certificate for `server_name`.
     pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<TlsStream<TcpStream>> {
-        let tcp = TcpStream::connect(address).await?;
+        self.handshake(TcpStream::connect(address).await?, server_name).await
+    }
+
+    /// The same from an address of one's own.
+    pub async fn connect_from(
+        &self,
+        source: IpAddr,
+        address: SocketAddr,
+        server_name: &str,
+    ) -> Result<TlsStream<TcpStream>> {
+        let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(source, 0))?;
+        self.handshake(socket.connect(address).await?, server_name).await
+    }
+
+    async fn handshake(&self, tcp: TcpStream, server_name: &str) -> Result<TlsStream<TcpStream>> {
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from(server_name.to_owned())?;
         Ok(TlsConnector::from(self.0.clone()).connect(name, tcp).await?)

@@ -15,7 +15,7 @@ use tunnler_protocol::directory::AccountHosts;
 use tunnler_protocol::network::{AcmeConfig, Network};
 use tunnler_protocol::{Label, SecretKey, Zone};
 
-use crate::pebble::{self, Pebble};
+use crate::pebble::{self, Pebble, Reach};
 use crate::ports;
 use crate::process::source_root;
 use crate::visitor::Visitor;
@@ -36,11 +36,13 @@ pub struct Layout {
     pub dns: u8,
     /// For whom `ADDRESS.ZONE` is answered.
     pub account_hosts: AccountHosts,
+    /// How relays and clients reach the certificate authority.
+    pub ca: Reach,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { relays: 2, dns: 1, account_hosts: AccountHosts::All }
+        Self { relays: 2, dns: 1, account_hosts: AccountHosts::All, ca: Reach::Direct }
     }
 }
 
@@ -76,7 +78,7 @@ impl World {
         progress("starting a local ledger");
         let localnet = Localnet::start(&dir).await?;
         let dns_address = SocketAddr::new(dns_ips[0].into(), dns_port);
-        let pebble = Pebble::start(&dir, ingress_port, dns_address).await?;
+        let pebble = Pebble::start(&dir, ingress_port, dns_address, layout.ca).await?;
 
         progress("deploying the two contracts");
         let admin = key_of(b'A', 0);

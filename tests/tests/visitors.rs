@@ -115,6 +115,7 @@ async fn every_kind_of_visitor_is_served(mode: &str) -> Result<()> {
     let scratch = Scratch::new()?;
     let it = Stage::set(scratch.path(), mode).await?;
     curl_moves_big_files_through_little_memory(&it).await?;
+    hints_come_before_the_answer(&it).await?;
     it.python("websockets").await?;
     it.python("grpc").await?;
     let events = it.python("events").await?;
@@ -131,8 +132,9 @@ async fn curl_moves_big_files_through_little_memory(it: &Stage) -> Result<()> {
     let big = it.world.dir().join("www/big");
     std::fs::File::create(&big)?.set_len(BIG)?;
     let (size, host) = (BIG.to_string(), format!("files.{HOST}"));
-    let programs = [("client", it.client.id()), ("relay", it.world.relays[0].process.id())];
-    let before: Vec<u64> = programs.iter().map(|(_, id)| memory(*id)).collect::<Result<_>>()?;
+    let programs = [("client", &it.client), ("relay", &it.world.relays[0].process)];
+    let before: Vec<u64> =
+        programs.iter().map(|(_, program)| program.resident_kib()).collect::<Result<_>>()?;
     for version in ["--http1.1", "--http2"] {
         let measured =
             ["--output", "/dev/null", "--write-out", "%{http_version} %{size_download} %{speed_download}"];
@@ -147,13 +149,27 @@ async fn curl_moves_big_files_through_little_memory(it: &Stage) -> Result<()> {
         let stored = std::fs::metadata(it.world.dir().join("www").join(&target[1..]))?.len();
         ensure!(stored == BIG, "{stored} bytes were stored");
     }
-    for ((name, id), before) in programs.iter().zip(before) {
-        let grown = memory(*id)?.saturating_sub(before);
+    for ((name, program), before) in programs.iter().zip(before) {
+        let grown = program.resident_kib()?.saturating_sub(before);
         println!("{name}: {grown} KiB more after 200 MB four times");
         ensure!(grown < GROWTH, "the {name} grew by {grown} KiB");
     }
     let part = it.curl(&host, &["--range", "10-19", "--write-out", "%{http_code}", "/big"]).await?;
     ensure!(part.trim_start_matches('\0') == "206", "{part:?}");
+    Ok(())
+}
+
+async fn hints_come_before_the_answer(it: &Stage) -> Result<()> {
+    let said = it.curl(HOST, &["--http2", "--include", "/hinted"]).await?;
+    let heads: Vec<&str> =
+        said.lines().filter(|line| line.starts_with("HTTP/2 ")).map(str::trim_end).collect();
+    ensure!(heads == ["HTTP/2 102", "HTTP/2 103", "HTTP/2 200"], "{said}");
+    ensure!(
+        said.contains("link: </style.css>; rel=preload; as=style\r\n") && said.ends_with("hinted"),
+        "{said}"
+    );
+    let said = it.curl(HOST, &["--http1.1", "--include", "/hinted"]).await?;
+    ensure!(said.starts_with("HTTP/1.1 200") && !said.contains("style.css"), "{said}");
     Ok(())
 }
 
@@ -231,13 +247,6 @@ async fn nginx(dir: &Path) -> Result<(u16, Process)> {
 fn python() -> Result<PathBuf> {
     let tools = std::env::var_os("TUNNLER_TOOLS").context("TUNNLER_TOOLS is not set; use scripts/test")?;
     Ok(PathBuf::from(tools).join("python/bin/python"))
-}
-
-/// Resident memory in KiB.
-fn memory(id: Option<u32>) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", id.context("it ended")?))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn log_text(log: &Path) -> String {

@@ -32,6 +32,13 @@ class Pages(BaseHTTPRequestHandler):
         if path == "/events":
             asked = dict(part.split("=") for part in query.split("&"))
             return self.events(int(asked["count"]), float(asked.get("silence", 0)))
+        if path == "/hinted":
+            # The answer comes once the visitor may have seen the hint.
+            hint = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload; as=style\r\n\r\n"
+            self.wfile.write(b"HTTP/1.1 102 Processing\r\n\r\n" + hint)
+            self.wfile.flush()
+            time.sleep(0.3)
+            return self.whole(200, "hinted")
         body = {"/": PAGE, "/protocol": self.headers.get("x-forwarded-proto", "none")}.get(path)
         self.whole(200 if body else 404, body or "no such page")
 

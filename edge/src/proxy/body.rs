@@ -12,7 +12,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
-use super::OpenRequest;
+use super::http2::stream::Received;
+use super::open::OpenRequest;
 
 /// Why a body ended before its end.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,8 +35,8 @@ pub struct ResponseBody {
 
 impl ResponseBody {
     /// Passes on what the upstream sends.
-    pub(crate) fn streamed(incoming: Incoming, silence: Silence) -> Self {
-        Self::boxed(Heard { incoming, silence }.boxed_unsync())
+    pub(crate) fn streamed(inbound: Inbound, silence: Silence) -> Self {
+        Self::boxed(Heard { inbound, silence }.boxed_unsync())
     }
 
     /// A body known whole.
@@ -53,7 +54,7 @@ impl ResponseBody {
         Self { inner, open: None }
     }
 
-    pub(crate) fn holding(mut self, open: OpenRequest) -> Self {
+    pub(super) fn holding(mut self, open: OpenRequest) -> Self {
         self.open = Some(open);
         self
     }
@@ -106,9 +107,47 @@ impl Silence {
     }
 }
 
+/// A body from the network.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    /// Over HTTP/1.1.
+    Http1(Incoming),
+    /// Over HTTP/2.
+    Http2(Received),
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
+            Self::Http2(received) => Pin::new(received).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http2(received) => received.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http2(received) => received.size_hint(),
+        }
+    }
+}
+
 /// An upstream's body under a limit on silence.
 struct Heard {
-    incoming: Incoming,
+    inbound: Inbound,
     silence: Silence,
 }
 
@@ -120,16 +159,16 @@ impl Body for Heard {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = Pin::new(&mut self.incoming).poll_frame(cx).map_err(BodyError::from);
+        let frame = Pin::new(&mut self.inbound).poll_frame(cx);
         self.silence.poll(frame, cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.inbound.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.inbound.size_hint()
     }
 }
 
@@ -141,11 +180,14 @@ pub(crate) enum Source {
     /// Here.
     Known(Bytes),
     /// With the visitor, still.
-    Streamed(Incoming),
+    Streamed(Inbound),
 }
 
 impl Source {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Nothing => Poll::Ready(None),
             Self::Known(bytes) => {
@@ -153,7 +195,7 @@ impl Source {
                 *self = Self::Nothing;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Streamed(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
+            Self::Streamed(inbound) => Pin::new(inbound).poll_frame(cx),
         }
     }
 
@@ -161,7 +203,7 @@ impl Source {
         match self {
             Self::Nothing => true,
             Self::Known(bytes) => bytes.is_empty(),
-            Self::Streamed(incoming) => incoming.is_end_stream(),
+            Self::Streamed(inbound) => inbound.is_end_stream(),
         }
     }
 
@@ -169,21 +211,27 @@ impl Source {
         match self {
             Self::Nothing => SizeHint::with_exact(0),
             Self::Known(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Streamed(incoming) => incoming.size_hint(),
+            Self::Streamed(inbound) => inbound.size_hint(),
         }
     }
 }
 
-/// When a visitor's body last moved.
+/// When something last moved.
 #[derive(Debug)]
 pub(crate) struct Progress(Mutex<Instant>);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
 
 impl Progress {
     pub(crate) fn last(&self) -> Instant {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn moved(&self) {
+    pub(super) fn moved(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
@@ -202,7 +250,7 @@ impl RequestBody {
     /// At most `most` bytes, never silent for longer than `silence`; the receiver gets an untouched body back.
     pub(crate) fn new(source: Source, most: u64, silence: Silence) -> (Self, oneshot::Receiver<Source>) {
         let (home, returned) = oneshot::channel();
-        let progress = Arc::new(Progress(Mutex::new(Instant::now())));
+        let progress = Arc::<Progress>::default();
         (Self { source, most, silence, progress, home: Some(home) }, returned)
     }
 

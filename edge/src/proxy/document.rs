@@ -9,6 +9,7 @@ use http::{Method, Response};
 
 use super::Visitor;
 use super::body::ResponseBody;
+use super::hints::Hints;
 use super::refusal::Refusal;
 use super::request::Checked;
 use super::upstream::Upstream;
@@ -43,7 +44,7 @@ impl Document {
             return Err(Refusal::Method);
         }
         let request = self.upstream.fetch(self.path.clone(), &checked.host, visitor);
-        let mut answer = self.upstream.incoming(self.upstream.send(request).await?);
+        let mut answer = self.upstream.incoming(self.upstream.send(request, &Hints::unwanted()).await?);
         for name in [header::SET_COOKIE, header::LOCATION] {
             answer.headers_mut().remove(name);
         }

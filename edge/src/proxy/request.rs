@@ -3,14 +3,14 @@
 //!
 //! One place decides which host and which path a request is for, so that no later step can decide otherwise.
 
+use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, Version};
-use hyper::body::Incoming;
-use hyper::ext::Protocol;
 
-use super::body::Source;
+use super::body::{Inbound, Source};
+use super::hints::Hints;
 use super::refusal::Refusal;
 use super::{Visitor, headers};
 
@@ -28,6 +28,8 @@ pub(super) struct Checked {
     pub(super) trailers: bool,
     /// Most bytes of the body that are passed on.
     pub(super) most: u64,
+    /// Takes interim answers.
+    pub(super) hints: Hints,
 }
 
 /// What shall become of the connection.
@@ -42,7 +44,7 @@ pub(super) enum Wish {
 }
 
 impl Checked {
-    pub(super) fn new(request: Request<Incoming>, visitor: &Visitor) -> Result<Self, Refusal> {
+    pub(super) fn new(request: Request<Inbound>, hints: Hints, visitor: &Visitor) -> Result<Self, Refusal> {
         let (mut parts, body) = request.into_parts();
         let wish = Wish::of(&parts)?;
         if parts.headers.contains_key(header::CONTENT_LENGTH)
@@ -68,12 +70,19 @@ impl Checked {
         // The edge itself answers `100-continue` once the upstream takes the body.
         parts.headers.remove(header::EXPECT);
         headers::set_forwarding(&mut parts.headers, visitor.address, &host);
-        Ok(Self { parts, body: Source::Streamed(body), host, path, wish, trailers, most: u64::MAX })
+        Ok(Self { parts, body: Source::Streamed(body), host, path, wish, trailers, most: u64::MAX, hints })
     }
 
     /// The same request with another body.
     pub(super) fn head(&self, body: Source) -> Self {
-        Self { parts: self.parts.clone(), body, host: self.host.clone(), path: self.path.clone(), ..*self }
+        Self {
+            parts: self.parts.clone(),
+            body,
+            host: self.host.clone(),
+            path: self.path.clone(),
+            hints: self.hints.clone(),
+            ..*self
+        }
     }
 
     pub(super) fn path(&self) -> &str {

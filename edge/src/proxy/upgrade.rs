@@ -8,17 +8,21 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
-use super::OpenRequest;
 use super::body::{ResponseBody, Source};
+use super::hints::Hints;
+use super::open::OpenRequest;
 use super::refusal::Refusal;
 use super::request::{Checked, Wish, names_websocket};
+use super::tunnel::Tunnel;
 use super::upstream::Upstream;
 
-/// Passes a WebSocket handshake on; when the upstream agrees, a task of `spliced` carries the connection from then on.
+/// Passes a WebSocket handshake on. When the upstream agrees, an HTTP/1.1 connection is carried from then on by a task of
+/// `spliced`, and an HTTP/2 stream by the bodies of request and answer.
 pub(super) async fn pass(
     mut checked: Checked,
     upstream: &Upstream,
@@ -26,17 +30,25 @@ pub(super) async fn pass(
     open: OpenRequest,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let upstream = upstream.upgrading().ok_or(Refusal::NoWebSocket)?;
-    let visitor_side = checked.parts.extensions.remove::<OnUpgrade>();
-    let visitor_side = visitor_side.ok_or(Refusal::Malformed("an upgrade that this connection cannot do"))?;
-    let wish = checked.wish;
-    if wish == Wish::Tunnel {
-        checked.parts.method = Method::GET;
-        checked.parts.headers.insert(header::SEC_WEBSOCKET_KEY, fresh_key());
-    }
-    checked.body = Source::Nothing;
+    let visitor_side = match checked.wish {
+        Wish::Tunnel => {
+            checked.parts.method = Method::GET;
+            checked.parts.headers.insert(header::SEC_WEBSOCKET_KEY, fresh_key());
+            VisitorSide::Stream(std::mem::replace(&mut checked.body, Source::Nothing))
+        }
+        Wish::Upgrade | Wish::Answer => {
+            checked.body = Source::Nothing;
+            let upgrade = checked.parts.extensions.remove::<OnUpgrade>();
+            VisitorSide::Connection(
+                upgrade.ok_or(Refusal::Malformed("an upgrade that this connection cannot do"))?,
+            )
+        }
+    };
+    // What follows the handshake is no body.
+    checked.parts.headers.remove(header::CONTENT_LENGTH);
     let (mut outgoing, _) = upstream.outgoing(checked);
     ask_upgrade(outgoing.headers_mut());
-    let mut answer = upstream.send(outgoing).await?;
+    let mut answer = upstream.send(outgoing, &Hints::unwanted()).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(upstream.incoming(answer));
     }
@@ -44,19 +56,31 @@ pub(super) async fn pass(
         return Err(Refusal::BrokenUpstream);
     }
     let upstream_side = hyper::upgrade::on(&mut answer);
-    spliced.spawn(async move {
-        splice(visitor_side, upstream_side).await;
-        drop(open);
-    });
     let mut response = upstream.head(answer.map(|_| ResponseBody::empty()));
-    match wish {
-        Wish::Tunnel => {
+    match visitor_side {
+        VisitorSide::Connection(visitor_side) => {
+            spliced.spawn(async move {
+                splice(visitor_side, upstream_side).await;
+                drop(open);
+            });
+            ask_upgrade(response.headers_mut());
+            Ok(response)
+        }
+        VisitorSide::Stream(visitor_side) => {
+            let upstream_side = upstream_side.await.map_err(|_| Refusal::BrokenUpstream)?;
             *response.status_mut() = StatusCode::OK;
             response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            let tunnel = Tunnel::new(visitor_side, upstream_side);
+            Ok(response.map(|_| ResponseBody::boxed(tunnel.boxed_unsync())))
         }
-        Wish::Upgrade | Wish::Answer => ask_upgrade(response.headers_mut()),
     }
-    Ok(response)
+}
+
+/// Where the visitor speaks once there is a WebSocket.
+enum VisitorSide {
+    Connection(OnUpgrade),
+    Stream(Source),
 }
 
 /// An error on one side drops both: neither sees an orderly end that was none.

@@ -1,4 +1,4 @@
-//! The local service: where it is, how to reach it, and requests sent to it over a pool of HTTP/1.1 connections.
+//! The local service: where it is, how to reach it, and requests sent to it over connections that are kept.
 //!
 //! Dials one declared address and nothing else, whatever a request says.
 
@@ -10,7 +10,6 @@ use std::time::Duration;
 use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Request, Response, Version};
-use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::RootCertStore;
@@ -20,18 +19,21 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls;
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
+use tracing::Instrument;
 
 pub use pool::{Checks, Pool};
 pub use target::{Target, TargetError};
 
 use super::Visitor;
-use super::body::{Cut, RequestBody, ResponseBody, Silence, Source};
+use super::body::{Cut, Inbound, RequestBody, ResponseBody, Silence, Source};
 use super::headers;
+use super::hints::Hints;
 use super::refusal::Refusal;
 use super::request::Checked;
 use crate::tls::Protocol;
 
 pub(crate) mod dial;
+pub(in crate::proxy) mod http2;
 mod pool;
 mod target;
 
@@ -40,10 +42,6 @@ use dial::{Dial, UpstreamStream};
 /// Connections kept open to one upstream although no request uses them: as many as visitors of one session may use at
 /// once, or a crowd of them would make new connections all the time.
 const MAX_IDLE: usize = 256;
-
-/// Bytes of an answer that may arrive over HTTP/2 before the visitor took any: of one, and of all in a connection.
-const H2_STREAM_WINDOW: u32 = 1024 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// Most bytes of one connection held for a visitor that reads more slowly, and of an answer's head.
 const MAX_BUFFER: usize = 128 * 1024;
@@ -112,9 +110,16 @@ pub struct Upstream {
     target: Target,
     host: HostHeader,
     timeouts: Timeouts,
-    client: Client<Connector, RequestBody>,
+    connections: Connections,
     /// What WebSockets are asked of, if this one speaks HTTP/2.
     upgrading: Option<Arc<Self>>,
+}
+
+/// How requests get there.
+#[derive(Clone)]
+enum Connections {
+    Http1(Box<Client<Connector, RequestBody>>),
+    Http2(http2::Client),
 }
 
 type Connector = BoxCloneSyncService<Uri, TokioIo<UpstreamStream>, std::io::Error>;
@@ -137,8 +142,8 @@ impl Upstream {
     /// The same with other than the usual timeouts.
     pub fn with_timeouts(target: Target, tls: &UpstreamTls, host: HostHeader, timeouts: Timeouts) -> Self {
         let connector = Connector::new(Dial::new(target.clone(), tls, timeouts.connect));
-        let client = client(connector, &target, &timeouts);
-        Self { target, host, timeouts, client, upgrading: None }
+        let connections = Connections::new(connector, &target, &timeouts);
+        Self { target, host, timeouts, connections, upgrading: None }
     }
 
     /// A web server at the other end of connections that `open` makes in the protocol asked for. Speaks `protocol` to
@@ -158,8 +163,8 @@ impl Upstream {
             async move { Ok(TokioIo::new(UpstreamStream::new(opening.await?))) }
         }));
         let (target, timeouts) = (Target::other_end(protocol), Timeouts::of_other_end());
-        let client = client(connector, &target, &timeouts);
-        Self { target, host: HostHeader::Keep, timeouts, client, upgrading }
+        let connections = Connections::new(connector, &target, &timeouts);
+        Self { target, host: HostHeader::Keep, timeouts, connections, upgrading }
     }
 
     /// Where it is.
@@ -168,13 +173,18 @@ impl Upstream {
     }
 
     pub(super) async fn pass(&self, checked: Checked) -> Result<Response<ResponseBody>, Refusal> {
+        let hints = checked.hints.clone();
         let (request, _) = self.outgoing(checked);
-        self.exchange(request).await
+        self.exchange(request, &hints).await
     }
 
     /// Sends a request and readies its answer for the visitor.
-    async fn exchange(&self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Refusal> {
-        let answer = self.send(request).await?;
+    async fn exchange(
+        &self,
+        request: Request<RequestBody>,
+        hints: &Hints,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let answer = self.send(request, hints).await?;
         if answer.status().is_informational() {
             return Err(Refusal::BrokenUpstream);
         }
@@ -235,20 +245,21 @@ impl Upstream {
         *request.uri_mut() = uri.expect("hosts and targets are checked where they come in");
     }
 
-    /// Sends a request and waits for the head of its answer. Time counts from when the request's body last moved: a
-    /// long upload is not a slow answer.
-    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Refusal> {
+    /// Sends a request and waits for the head of its answer; interim ones go to `hints`. Time counts from when the
+    /// request's body last moved: a long upload is not a slow answer.
+    pub(super) async fn send(
+        &self,
+        request: Request<RequestBody>,
+        hints: &Hints,
+    ) -> Result<Response<Inbound>, Refusal> {
         let progress = request.body().progress();
-        let sending = self.client.request(request);
+        let span = tracing::debug_span!("upstream", target = %self.target);
+        let sending = self.connections.send(request, hints).instrument(span);
         tokio::pin!(sending);
         loop {
             let deadline = progress.last() + self.timeouts.answer;
             match timeout_at(deadline, &mut sending).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => {
-                    tracing::debug!(target = %self.target, error = told(&error), "upstream failed");
-                    return Err(if error.is_connect() { unconnected(&error) } else { broken(&error) });
-                }
+                Ok(answered) => return answered,
                 Err(_) if progress.last() + self.timeouts.answer > Instant::now() => {}
                 Err(_) => return Err(Refusal::UpstreamTimeout),
             }
@@ -256,7 +267,7 @@ impl Upstream {
     }
 
     /// The answer as the visitor shall see it.
-    pub(super) fn incoming(&self, answer: Response<Incoming>) -> Response<ResponseBody> {
+    pub(super) fn incoming(&self, answer: Response<Inbound>) -> Response<ResponseBody> {
         let silence = Silence::new(self.timeouts.answer_silence);
         self.head(answer.map(|body| ResponseBody::streamed(body, silence)))
     }
@@ -275,19 +286,42 @@ impl Upstream {
     }
 }
 
-fn client(connector: Connector, target: &Target, timeouts: &Timeouts) -> Client<Connector, RequestBody> {
-    Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(timeouts.idle)
-        .pool_max_idle_per_host(MAX_IDLE)
-        .http1_max_buf_size(MAX_BUFFER)
-        .set_host(false)
-        .http2_only(target.speaks_http2())
-        // What an upstream may have under way to a visitor who does not read.
-        .http2_initial_stream_window_size(H2_STREAM_WINDOW)
-        .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .build(connector)
+impl Connections {
+    fn new(connector: Connector, target: &Target, timeouts: &Timeouts) -> Self {
+        if target.speaks_http2() {
+            return Self::Http2(http2::Client::new(connector, timeouts.idle));
+        }
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(timeouts.idle)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .http1_max_buf_size(MAX_BUFFER)
+            .set_host(false)
+            .build(connector);
+        Self::Http1(Box::new(client))
+    }
+
+    async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+        hints: &Hints,
+    ) -> Result<Response<Inbound>, Refusal> {
+        let client = match self {
+            Self::Http1(client) => client,
+            Self::Http2(client) => return client.send(request, hints).await,
+        };
+        if hints.are_wanted() {
+            let hints = hints.clone();
+            hyper::ext::on_informational(&mut request, move |interim| {
+                hints.tell(interim.status(), interim.headers());
+            });
+        }
+        client.request(request).await.map(|answer| answer.map(Inbound::Http1)).map_err(|error| {
+            tracing::debug!(error = told(&error), "upstream failed");
+            if error.is_connect() { unconnected(&error) } else { broken(&error) }
+        })
+    }
 }
 
 /// What a failed connection tells the visitor.

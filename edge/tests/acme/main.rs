@@ -1,6 +1,8 @@
 //! Certificates from a real ACME server (pebble) with its mock DNS, all on loopback. Needs `pebble` and
 //! `pebble-challtestsrv`; `scripts/test` installs them, and without them these tests fail.
 
+#[path = "../../../tests/src/pebble/front.rs"]
+#[allow(dead_code, reason = "the whole-system tests use the rest")]
 mod front;
 
 use std::net::{SocketAddr, TcpListener};
@@ -21,7 +23,7 @@ use tunnler_edge::propagation::NotVisible;
 use tunnler_edge::{Certificates, Store};
 use tunnler_protocol::HostName;
 
-use crate::front::Front;
+use crate::front::{ApiFiles, Front};
 
 const DEADLINE: Duration = Duration::from_secs(50);
 
@@ -115,7 +117,9 @@ impl Ca {
     async fn behind_a_front(&mut self) -> Front {
         let listener = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap();
         self.authority.directory = format!("https://{}/dir", listener.local_addr().unwrap());
-        Front::start(listener, self.directory.path(), self.api)
+        let at = |name: &str| self.directory.path().join(name);
+        let files = ApiFiles { chain: at("api.pem"), key: at("api.key"), root: at("root.pem") };
+        Front::start(listener, &files, self.api)
     }
 
     fn store(&self, name: &str) -> Store {

@@ -8,8 +8,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 
+use crate::adversary::watch::Watch;
 use crate::rig::{self, HOST, get, text};
-use crate::{ALONE, MIB, Watch};
+use crate::{ALONE, MIB};
 
 const SIZE: u64 = 200 * MIB;
 const PART: u64 = 64 << 10;

@@ -12,8 +12,7 @@ mod bulk;
 mod floods;
 mod slow;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -25,48 +24,13 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const MIB: u64 = 1 << 20;
 
-/// Resident memory of this process in bytes.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
-
-/// Watches how much memory is used at most.
-struct Watch {
-    before: u64,
-    most: Arc<AtomicU64>,
-    done: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Watch {
-    fn begin() -> Self {
-        let before = resident();
-        let (most, done) = (Arc::new(AtomicU64::new(before)), Arc::new(AtomicBool::new(false)));
-        let (kept, stopped) = (most.clone(), done.clone());
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                kept.fetch_max(resident(), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-        Self { before, most, done, thread }
-    }
-
-    /// The growth since the beginning, in bytes.
-    fn end(self) -> u64 {
-        self.done.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
-        self.most.load(Ordering::Relaxed) - self.before
-    }
-}
-
-/// Visits the edge until told to stop; every visit must be answered in time. Returns how many were made, and the
+/// Visits the edge until told to stop, and once afterwards; every visit must be answered in time. Returns how many were made, and the
 /// slowest.
 async fn others(rig: &Rig, stop: &AtomicBool) -> (usize, Duration) {
     let (mut visits, mut slowest) = (0, Duration::ZERO);
-    while !stop.load(Ordering::Relaxed) {
+    let mut last = false;
+    while !last {
+        last = stop.load(Ordering::Relaxed);
         let begun = Instant::now();
         let visit = async {
             let answer = rig.http1().await.send_request(get("/")).await.unwrap();

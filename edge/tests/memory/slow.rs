@@ -10,8 +10,9 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::adversary::watch::Watch;
 use crate::rig::{self, HOST, Rig, text, within};
-use crate::{ALONE, MIB, Watch, others};
+use crate::{ALONE, MIB, others};
 
 /// Visitors of each kind.
 const CROWD: usize = 100;

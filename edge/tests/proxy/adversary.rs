@@ -1,16 +1,22 @@
-//! An adversary at the door: requests that are meant to be understood differently by two servers in a row (SECURITY
-//! 17–19). Knows nothing of the TLS end under attack but how to connect to it, so every user of the edge can be tried.
+//! An adversary at the door: requests that are meant to be understood differently by two servers in a row, headers that
+//! lie, and floods (SECURITY 17–20). Knows nothing of the TLS end under attack but how to connect to it, so every user of the edge can be tried.
 //!
 //! Other crates include this file with `#[path]`; it needs nothing but tokio and futures.
 
+#[path = "adversary/floods.rs"]
+pub mod floods;
 #[path = "adversary/frames.rs"]
 pub mod frames;
 #[path = "adversary/http1.rs"]
 mod http1;
 #[path = "adversary/http2.rs"]
 mod http2;
+#[path = "adversary/lies.rs"]
+mod lies;
 #[path = "adversary/recorder.rs"]
 pub mod recorder;
+#[path = "adversary/watch.rs"]
+pub mod watch;
 
 use std::io;
 use std::time::Duration;
@@ -73,6 +79,19 @@ where
     let odd = recorder.odd();
     assert!(odd.is_empty(), "the upstream was sent what is not HTTP: {odd:#?}");
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Tells lies in headers to the TLS end that `connect` leads to. Panics if the upstream hears of them.
+pub async fn lie<C, F, S>(connect: C, host: &str, recorder: &Recorder)
+where
+    C: Fn(&'static [u8]) -> F,
+    F: Future<Output = io::Result<S>>,
+    S: Wire,
+{
+    let old = connect(b"http/1.1").await.expect("a connection");
+    let new = connect(b"h2").await.expect("a connection");
+    let told = lies::tell(old, new, host, recorder);
+    tokio::time::timeout(DEADLINE, told).await.expect("an end of it");
 }
 
 fn judge(

@@ -17,6 +17,13 @@ async fn smuggled_requests_never_reach_the_upstream() {
     adversary::smuggle(|alpn| rig.connect(HOST, alpn), HOST, &recorder).await;
 }
 
+#[tokio::test]
+async fn lies_in_headers_never_reach_the_upstream() {
+    let recorder = Recorder::start("ok").await;
+    let rig = rig::before(&recorder.address.to_string(), Record::default()).await;
+    adversary::lie(|alpn| rig.connect(HOST, alpn), HOST, &recorder).await;
+}
+
 /// A server of which only one document is public, beside one that is all public.
 async fn half_private() -> (Recorder, Recorder, rig::Rig) {
     let (public, private) = (Recorder::start("public").await, Recorder::start("private").await);

@@ -5,6 +5,7 @@ mod access;
 mod adversary;
 mod bodies;
 mod files;
+mod hints;
 mod hostile;
 mod odd_upstreams;
 mod requests;

@@ -1,14 +1,21 @@
 //! WebSocket, and what else asks to be something else than HTTP.
 
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tunnler_edge::Site;
 use tunnler_edge::proxy::Http2Sockets;
 
-use crate::rig::{self, Body, HOST, Record, empty, get, text, within};
+use crate::rig::{self, Body, HOST, Record, Rig, empty, get, text, within};
 
 /// A WebSocket server that says everything again.
 async fn echo(mut request: Request<Incoming>) -> Response<Body> {
@@ -59,7 +66,7 @@ async fn websockets_pass_and_other_upgrades_do_not() {
 }
 
 /// RFC 8441, section 4.
-fn connect(protocol: &'static str) -> Request<http_body_util::Empty<bytes::Bytes>> {
+fn connect(protocol: &'static str) -> Request<http_body_util::Empty<Bytes>> {
     Request::connect(format!("https://{HOST}/echo"))
         .extension(hyper::ext::Protocol::from_static(protocol))
         .header(header::SEC_WEBSOCKET_VERSION, "13")
@@ -106,4 +113,99 @@ async fn websockets_pass_in_http2_streams_beside_other_requests() {
     within(http2.send_request(get("/"))).await.unwrap();
     let answer = within(http2.send_request(connect("websocket"))).await.unwrap();
     assert_eq!(answer.status(), StatusCode::NOT_IMPLEMENTED);
+}
+
+/// Both ends of a WebSocket in an HTTP/2 stream, as bytes.
+struct Ends {
+    asking: h2::SendStream<Bytes>,
+    answers: h2::RecvStream,
+    upstream: TcpStream,
+    _sender: h2::client::SendRequest<Bytes>,
+}
+
+/// Opens one through an edge before `listener`.
+async fn open(rig: &Rig, listener: &TcpListener) -> Ends {
+    let (sender, connection) = h2::client::handshake(rig.connect(HOST, b"h2").await.unwrap()).await.unwrap();
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    within(async {
+        while !sender.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut request =
+        Request::builder().method(Method::CONNECT).uri(format!("https://{HOST}/")).body(()).unwrap();
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    let (answer, asking) = sender.send_request(request, false).unwrap();
+    let (mut upstream, _) = within(listener.accept()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within(upstream.read_u8()).await.unwrap());
+    }
+    let agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    upstream.write_all(agreed).await.unwrap();
+    let answer = within(answer).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    Ends { asking, answers: answer.into_body(), upstream, _sender: sender }
+}
+
+#[tokio::test]
+async fn a_websocket_in_a_stream_waits_for_whoever_reads_slowly() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = rig::before(&listener.local_addr().unwrap().to_string(), Record::default()).await;
+    let mut ends = open(&rig, &listener).await;
+    // Towards the visitor, who reads nothing: sockets' buffers and the stream's window fill, and no more.
+    let (part, mut written) = (vec![7; 64 << 10], 0);
+    while let Ok(wrote) = timeout(Duration::from_secs(1), ends.upstream.write(&part)).await {
+        written += wrote.unwrap();
+        assert!(written < 32 << 20, "{written} bytes for nobody");
+    }
+    // Meanwhile the other direction moves.
+    ends.asking.send_data(Bytes::from_static(b"hello"), false).unwrap();
+    let mut heard = [0; 5];
+    within(ends.upstream.read_exact(&mut heard)).await.unwrap();
+    assert_eq!(&heard, b"hello");
+    // And everything is still there.
+    let mut read = 0;
+    while read < written {
+        let part = within(poll_fn(|cx| ends.answers.poll_data(cx))).await.unwrap().unwrap();
+        read += part.len();
+        ends.answers.flow_control().release_capacity(part.len()).unwrap();
+    }
+    assert_eq!(read, written);
+    // Towards the upstream, which reads nothing.
+    ends.asking.reserve_capacity(64 << 20);
+    let mut written = 0;
+    while let Ok(room) = timeout(Duration::from_secs(1), poll_fn(|cx| ends.asking.poll_capacity(cx))).await {
+        let room = room.unwrap().unwrap();
+        ends.asking.send_data(Bytes::from(vec![7; room]), false).unwrap();
+        written += room;
+        assert!(written < 32 << 20, "{written} bytes for nobody");
+        ends.asking.reserve_capacity(64 << 20);
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_in_a_stream_ends_as_its_other_side_does() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rig = rig::before(&listener.local_addr().unwrap().to_string(), Record::default()).await;
+    // In order.
+    let mut ends = open(&rig, &listener).await;
+    ends.upstream.write_all(b"bye").await.unwrap();
+    ends.upstream.shutdown().await.unwrap();
+    assert_eq!(within(poll_fn(|cx| ends.answers.poll_data(cx))).await.unwrap().unwrap(), "bye");
+    assert!(
+        within(poll_fn(|cx| ends.answers.poll_data(cx))).await.is_none_or(|last| last.unwrap().is_empty())
+    );
+    // By a reset of the upstream.
+    let mut ends = open(&rig, &listener).await;
+    ends.upstream.set_zero_linger().unwrap();
+    drop(ends.upstream);
+    let error = within(poll_fn(|cx| ends.answers.poll_data(cx))).await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
+    // By a reset of the visitor.
+    let mut ends = open(&rig, &listener).await;
+    ends.asking.send_reset(h2::Reason::CANCEL);
+    assert!(within(ends.upstream.read(&mut [0])).await.is_ok_and(|n| n == 0));
 }

@@ -8,6 +8,7 @@ mod attacks;
 mod bearer;
 mod comparison;
 mod crowd;
+mod ended;
 mod feed;
 mod forward;
 mod limits;

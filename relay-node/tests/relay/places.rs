@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tunnler_protocol::ServiceName;
@@ -26,13 +26,6 @@ pub const CALM: [u8; 4] = [127, 0, 2, 1];
 
 /// How long a visitor may have to wait for a place.
 pub const SERVED_WITHIN: Duration = Duration::from_secs(2);
-
-/// A connection from an address of this machine's choice.
-pub async fn connect_from(from: [u8; 4], to: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((IpAddr::from(from), 0).into())?;
-    socket.connect(to).await
-}
 
 /// Says hello from `from` and nothing more.
 pub async fn silent(from: [u8; 4], to: SocketAddr, hello: &[u8]) -> std::io::Result<TcpStream> {

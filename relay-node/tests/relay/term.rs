@@ -1,153 +1,21 @@
 //! Visitors whose TLS ends at the relay.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::service::service_fn;
-use hyper::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_util::sync::CancellationToken;
-use tunnler_edge::proxy::{self, HostHeader, UpstreamTls};
-use tunnler_edge::tls::Protocol;
-use tunnler_edge::{Certificate, Certificates, Site, Upstream, Visitor};
-use tunnler_protocol::presence::{Presence, TlsMode};
-use tunnler_protocol::stream::{Payload, StreamHeader};
-use tunnler_transport::IncomingStream;
+use tunnler_protocol::stream::Payload;
 
 use crate::adversary::{self, Recorder};
-use crate::places::{CALM, LOUD, SERVED_WITHIN, connect_from, is_reset};
+use crate::ended::*;
+use crate::places::{CALM, LOUD, SERVED_WITHIN, is_reset};
 use crate::world::*;
-
-const HOST: &str = "mynode.tun.test";
-
-/// A relay, a client of it in term mode, and the web server behind.
-struct Term {
-    world: World,
-    root: CertificateDer<'static>,
-    /// What the client was told of each stream.
-    streams: Arc<Mutex<Vec<StreamHeader>>>,
-    client: tokio::task::JoinHandle<()>,
-}
-
-/// Answers with what it saw.
-async fn upstream() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let service = service_fn(|request: Request<hyper::body::Incoming>| async move {
-                if request.uri().path() == "/never" {
-                    tokio::time::sleep(PATIENCE).await;
-                }
-                let mut text = format!("{} {}\n", request.method(), request.uri());
-                for (name, value) in request.headers() {
-                    text += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
-                }
-                let body = request.into_body().collect().await?.to_bytes();
-                text += &format!("{} bytes", body.len());
-                Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(text))))
-            });
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-            );
-        }
-    });
-    address
-}
-
-fn term_presence(world: &World, later: u64) -> Presence {
-    let mut claims = world.presence(1, later).claims().clone();
-    claims.services[0].tls = TlsMode::Term;
-    claims.sign(&key(1)).unwrap()
-}
-
-impl Term {
-    async fn start() -> Self {
-        Self::before(upstream().await).await
-    }
-
-    async fn before(upstream: SocketAddr) -> Self {
-        Self::with(upstream, |_| {}).await
-    }
-
-    async fn with(upstream: SocketAddr, change: impl FnOnce(&mut tunnler_relay::RelayConfig)) -> Self {
-        let issued = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
-        let (chain, private) = (issued.cert.pem(), issued.signing_key.serialize_pem());
-        let certificate = Certificate::from_pem(chain.as_bytes(), private.as_bytes()).unwrap();
-        let certificates = Arc::<Certificates>::default();
-        certificates.install(&certificate);
-        let world = World::with(|config| {
-            config.term_certificates = certificates;
-            change(config);
-        })
-        .await;
-        let mut session = world.connect(login(1, Some(term_presence(&world, 0)))).await.unwrap();
-        let target = upstream.to_string().parse().unwrap();
-        let site: Site = Upstream::new(target, &UpstreamTls::AnyCertificate, HostHeader::Keep).into();
-        let (site, streams) = (Arc::new(site), Arc::<Mutex<Vec<StreamHeader>>>::default());
-        let seen = streams.clone();
-        let client = tokio::spawn(async move {
-            let _control = session.control;
-            loop {
-                tokio::select! {
-                    stream = session.streams.next() => {
-                        let Some(IncomingStream { io, header }) = stream else { return };
-                        seen.lock().unwrap().push(header.clone());
-                        let protocol = match header.payload {
-                            Payload::Http2 => Protocol::Http2,
-                            _ => Protocol::Http1,
-                        };
-                        let host = header.host.expect("the relay names it");
-                        let visitor = Visitor { address: header.visitor, host, protocol };
-                        tokio::spawn(proxy::serve(io, visitor, site.clone(), CancellationToken::new()));
-                    }
-                    event = session.events.next() => if event.is_none() { return },
-                }
-            }
-        });
-        Self { world, root: issued.cert.der().clone(), streams, client }
-    }
-
-    async fn visit(&self, alpn: &[u8]) -> TlsStream<TcpStream> {
-        self.visit_from([127, 0, 0, 1], alpn).await
-    }
-
-    async fn visit_from(&self, from: [u8; 4], alpn: &[u8]) -> TlsStream<TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.root.clone()).unwrap();
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![alpn.to_vec()];
-        let name = ServerName::try_from(HOST).unwrap();
-        let tcp = connect_from(from, self.world.relay.local_addr()).await.unwrap();
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
-        timeout(PATIENCE, connecting).await.expect("in time").unwrap()
-    }
-
-    /// Sends raw bytes and reads all that comes until the relay closes, or falls silent.
-    async fn raw(&self, bytes: &[u8]) -> String {
-        let mut stream = self.visit(b"http/1.1").await;
-        stream.write_all(bytes).await.unwrap();
-        let mut answer = Vec::new();
-        let mut chunk = [0; 4096];
-        while let Ok(Ok(n)) = timeout(Duration::from_millis(400), stream.read(&mut chunk)).await {
-            if n == 0 {
-                break;
-            }
-            answer.extend_from_slice(&chunk[..n]);
-        }
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-}
 
 #[tokio::test]
 async fn the_client_gets_http_and_the_truth_about_the_visitor() {
@@ -250,7 +118,7 @@ async fn requests_that_never_end_give_way_to_another_networks() {
 }
 
 #[tokio::test]
-async fn smuggled_requests_never_reach_the_upstream_behind_the_client() {
+async fn neither_smuggled_requests_nor_lies_reach_the_upstream_behind_the_client() {
     let recorder = Recorder::start("ok").await;
     let term = Term::before(recorder.address).await;
     let connect = |alpn| {
@@ -258,4 +126,38 @@ async fn smuggled_requests_never_reach_the_upstream_behind_the_client() {
         async move { Ok(term.visit(alpn).await) }
     };
     adversary::smuggle(connect, HOST, &recorder).await;
+    adversary::lie(connect, HOST, &recorder).await;
+}
+
+#[tokio::test]
+async fn hints_cross_both_hops_before_the_answer() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (answer, mut may_answer) = tokio::sync::mpsc::channel::<()>(1);
+    let upstream = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nKeep-Alive: 5\r\n\r\n";
+        stream.write_all(hint.repeat(1000).as_bytes()).await.unwrap();
+        may_answer.recv().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+    });
+    let term = Term::before(address).await;
+    let (sender, connection) = h2::client::handshake(term.visit(b"h2").await).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get(format!("https://{HOST}/")).body(()).unwrap();
+    let (mut answering, _) = sender.ready().await.unwrap().send_request(request, true).unwrap();
+    for n in 0..8 {
+        let hint = timeout(PATIENCE, poll_fn(|cx| answering.poll_informational(cx))).await.unwrap();
+        let hint = hint.expect("no answer yet").unwrap();
+        assert_eq!(hint.status(), 103, "{n}");
+        assert_eq!(hint.headers()["link"], "</style.css>; rel=preload");
+        assert_eq!(hint.headers().len(), 1, "{hint:?}");
+    }
+    answer.send(()).await.unwrap();
+    let none = timeout(PATIENCE, poll_fn(|cx| answering.poll_informational(cx))).await.unwrap();
+    assert!(none.is_none(), "{none:?}");
+    assert_eq!(timeout(PATIENCE, answering).await.unwrap().unwrap().status(), 200);
+    upstream.await.unwrap();
+    connection.abort();
 }

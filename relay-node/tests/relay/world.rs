@@ -282,3 +282,10 @@ impl Tap for Recorder {
         self.0.lock().unwrap().extend_from_slice(bytes);
     }
 }
+
+/// A connection from an address of this machine's choice.
+pub async fn connect_from(from: [u8; 4], to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind((std::net::IpAddr::from(from), 0).into())?;
+    socket.connect(to).await
+}

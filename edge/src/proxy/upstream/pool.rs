@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::Upstream;
 use crate::proxy::body::{RequestBody, ResponseBody, Source};
+use crate::proxy::hints::Hints;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::request::Checked;
 use health::{Health, Trials};
@@ -71,7 +72,7 @@ impl Pool {
         for member in self.in_turn() {
             let body = std::mem::replace(&mut checked.body, Source::Nothing);
             let (request, returned) = member.upstream.outgoing(checked.head(body));
-            match member.upstream.exchange(request).await {
+            match member.upstream.exchange(request, &checked.hints).await {
                 Ok(answer) => {
                     // Where there are checks they decide: a page may be there although the service is unwell.
                     if self.0.checks.is_none() {
@@ -133,7 +134,7 @@ impl Member {
         let host =
             HeaderValue::from_str(&format!("{}:{}", self.upstream.target.host, self.upstream.target.port));
         self.upstream.address(&mut request, path, &host.expect("a target's host is visible ASCII"));
-        match tokio::time::timeout(CHECK_DEADLINE, self.upstream.send(request)).await {
+        match tokio::time::timeout(CHECK_DEADLINE, self.upstream.send(request, &Hints::unwanted())).await {
             Ok(Ok(answer)) if answer.status().as_u16() < 400 => self.health().passed(),
             _ => self.failed(),
         }

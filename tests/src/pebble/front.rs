@@ -1,9 +1,11 @@
 //! A front before pebble with what real certificate authorities have and this one lacks: limits, renewal information,
-//! profiles. Passes everything else on and counts orders.
+//! profiles, bad days. Passes everything else on and counts.
+//!
+//! The edge's tests include this file with `#[path]`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,10 +30,30 @@ pub struct Conduct {
     pub replace: Option<usize>,
     /// Bodies of the new orders, as the client signed them.
     pub orders: Vec<Value>,
+    /// Every connection is closed without a word.
+    pub down: bool,
+    /// Every second signed request is refused for its nonce.
+    pub rejects_nonces: bool,
+    /// Connections so far, those turned away too.
+    pub connections: usize,
+    /// Signed requests while nonces are rejected.
+    pub signed: usize,
     /// Certificates whose renewal information was asked for.
     asked: BTreeMap<String, bool>,
 }
 
+/// PEM files of pebble's own HTTPS.
+#[derive(Clone, Debug)]
+pub struct ApiFiles {
+    /// The certificate.
+    pub chain: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The root that it ends at.
+    pub root: PathBuf,
+}
+
+/// The running front.
 #[derive(Clone)]
 pub struct Front {
     conduct: Arc<Mutex<Conduct>>,
@@ -39,15 +61,24 @@ pub struct Front {
     tls: TlsConnector,
 }
 
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front").field("ca", &self.ca).finish_non_exhaustive()
+    }
+}
+
 impl Front {
-    /// Serves at `listener` with the certificate in `directory`; pebble is at `ca`.
-    pub fn start(listener: TcpListener, directory: &Path, ca: SocketAddr) -> Self {
-        let chain = CertificateDer::pem_file_iter(directory.join("api.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(directory.join("api.key")).unwrap();
+    /// Serves at `listener` with pebble's certificate; pebble is at `ca`.
+    ///
+    /// # Panics
+    /// When the files are not what they should be.
+    pub fn start(listener: TcpListener, files: &ApiFiles, ca: SocketAddr) -> Self {
+        let chain = CertificateDer::pem_file_iter(&files.chain).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
         let server = ServerConfig::builder().with_no_client_auth();
         let server = server.with_single_cert(chain.map(Result::unwrap).collect(), key).unwrap();
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(directory.join("root.pem")).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_file(&files.root).unwrap()).unwrap();
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let front = Self { conduct: Arc::default(), ca, tls: TlsConnector::from(Arc::new(client)) };
         let serving = front.clone();
@@ -55,12 +86,18 @@ impl Front {
             let acceptor = TlsAcceptor::from(Arc::new(server));
             while let Ok((tcp, _)) = listener.accept().await {
                 let (front, acceptor) = (serving.clone(), acceptor.clone());
+                if front.is_turned_away() {
+                    continue;
+                }
                 tokio::spawn(async move {
                     let mut stream = acceptor.accept(tcp).await?;
                     let (head, body) = read_request(&mut stream).await?;
-                    let answer = match front.answer(&head, &body) {
-                        Some(answer) => answer,
-                        None => front.pass_on(&head, &body).await?,
+                    let answer = if front.spoils(&head) {
+                        front.bad_nonce(&head).await?
+                    } else if let Some(answer) = front.answer(&head, &body) {
+                        answer
+                    } else {
+                        front.pass_on(&head, &body).await?
                     };
                     stream.write_all(&answer).await?;
                     stream.shutdown().await
@@ -70,8 +107,40 @@ impl Front {
         front
     }
 
+    /// What it does, for as long as nobody else asks.
+    ///
+    /// # Panics
+    /// When somebody panicked with it.
     pub fn conduct(&self) -> MutexGuard<'_, Conduct> {
         self.conduct.lock().unwrap()
+    }
+
+    fn is_turned_away(&self) -> bool {
+        let mut conduct = self.conduct();
+        conduct.connections += 1;
+        conduct.down
+    }
+
+    /// Whether this is one of the requests whose nonce is refused.
+    fn spoils(&self, head: &str) -> bool {
+        let mut conduct = self.conduct();
+        if !conduct.rejects_nonces || !head.starts_with("POST ") {
+            return false;
+        }
+        conduct.signed += 1;
+        conduct.signed % 2 == 1
+    }
+
+    /// A refusal with a nonce that is good (RFC 8555, section 6.5).
+    async fn bad_nonce(&self, head: &str) -> std::io::Result<Vec<u8>> {
+        let host = head.lines().find(|line| line.starts_with("host: ")).unwrap_or_default();
+        let fresh = self.pass_on(&format!("HEAD /nonce-plz HTTP/1.1\r\n{host}\r\n\r\n"), &[]).await?;
+        let fresh = String::from_utf8_lossy(&fresh).into_owned();
+        let nonce = fresh.lines().find(|line| line.to_ascii_lowercase().starts_with("replay-nonce: "));
+        let header = format!("{}\r\n", nonce.unwrap_or_default());
+        let problem =
+            json!({ "type": "urn:ietf:params:acme:error:badNonce", "detail": "not today", "status": 400 });
+        Ok(document("400 Bad Request", &header, &problem))
     }
 
     /// What the front says itself.
