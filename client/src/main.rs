@@ -8,5 +8,6 @@ fn main() -> ExitCode {
         eprintln!("error: a TLS provider is already installed");
         return ExitCode::FAILURE;
     }
+    tunnler_transport::keep_freed_memory();
     tunnler::cli::main()
 }

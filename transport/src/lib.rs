@@ -19,7 +19,7 @@ mod unread;
 mod websocket;
 mod wire;
 
-pub use buffer::BufferPool;
+pub use buffer::{BufferPool, keep_freed_memory};
 pub use client::{
     ClientSession, ConnectError, ConnectOptions, ForwarderSession, IncomingStream, IncomingStreams, Login,
     RelayTarget, SessionControl, SessionEnded, SessionEvent, SessionEvents, connect, connect_forwarder,
