@@ -5,7 +5,7 @@
 
 mod subscribers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tunnler_protocol::control::CloseCode;
@@ -13,8 +13,8 @@ use tunnler_protocol::feed::Message;
 use tunnler_protocol::instance::{InstanceId, SessionId};
 use tunnler_protocol::merge::{Merge, PresenceTable, Room, Source};
 use tunnler_protocol::name::ServiceName;
-use tunnler_protocol::presence::{Claims, Presence, Service};
-use tunnler_protocol::{Address, UnixMillis};
+use tunnler_protocol::presence::{Presence, Service};
+use tunnler_protocol::{Address, UnixMillis, term};
 
 use self::subscribers::Subscribers;
 pub use self::subscribers::Subscription;
@@ -81,6 +81,8 @@ struct State<C> {
     clients: HashMap<Address, Vec<Instance<C>>>,
     sessions: usize,
     presences: PresenceTable,
+    /// Clients of whom a presence lets relays end TLS: few of many.
+    in_term_mode: HashSet<Address>,
     subscribers: Subscribers,
     next_id: u64,
     turn: usize,
@@ -116,6 +118,7 @@ impl<C: Connection> Sessions<C> {
             clients: HashMap::new(),
             sessions: 0,
             presences: PresenceTable::new(),
+            in_term_mode: HashSet::new(),
             subscribers: Subscribers::default(),
             next_id: 0,
             turn: 0,
@@ -184,6 +187,9 @@ impl<C: Connection> Sessions<C> {
         let merge = state.presences.offer(presence.clone(), Source::Relay(self.relay), room, now);
         if merge == Merge::Newer {
             let claims = presence.claims();
+            if is_in_term_mode(&presence) {
+                state.in_term_mode.insert(claims.iss);
+            }
             state.subscribers.tell(&Message::Presence { presence: presence.text().to_string() });
             let identity = state.identity(claims.iss, claims.ins);
             if let Some(identity) = identity {
@@ -235,16 +241,17 @@ impl<C: Connection> Sessions<C> {
         Ok(Picked { connection, service, presence })
     }
 
-    /// The presences that hold now of those attached, as far as they say what is `wanted`.
-    pub fn attached(&self, now: UnixMillis, wanted: impl Fn(&Claims) -> bool) -> Vec<Arc<Presence>> {
-        let state = self.lock();
-        let attached = state
-            .clients
-            .iter()
-            .flat_map(|(client, instances)| instances.iter().map(move |i| (client, i.ins)));
-        let presences = attached.filter_map(|(client, ins)| state.presence(client, &ins));
-        let holds = |presence: &&Arc<Presence>| !presence.claims().expired(now) && wanted(presence.claims());
-        presences.filter(holds).cloned().collect()
+    /// The presences that hold now of those attached, as far as they let relays end TLS.
+    pub fn ended_by_relays(&self, now: UnixMillis) -> Vec<Arc<Presence>> {
+        let State { clients, presences, in_term_mode, .. } = &mut *self.lock();
+        in_term_mode.retain(|client| presences.client(client).any(|presence| is_in_term_mode(presence)));
+        let holds = |presence: &&Arc<Presence>| {
+            let claims = presence.claims();
+            let instances = clients.get(&claims.iss).map_or(&[][..], Vec::as_slice);
+            let attached = instances.iter().any(|instance| instance.ins == claims.ins);
+            attached && !claims.expired(now) && is_in_term_mode(presence)
+        };
+        in_term_mode.iter().flat_map(|client| presences.client(client)).filter(holds).cloned().collect()
     }
 
     /// One connection of each instance of a client.
@@ -326,6 +333,10 @@ impl<C: Connection> Sessions<C> {
     fn lock(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_in_term_mode(presence: &Presence) -> bool {
+    presence.claims().services.iter().any(term::is_ended_by_relays)
 }
 
 impl<C> State<C> {

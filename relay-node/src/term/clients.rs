@@ -28,10 +28,7 @@ impl Clients {
     pub fn hosts(&self) -> BTreeMap<HostName, Address> {
         let now = clock::seconds();
         let mut hosts = BTreeMap::new();
-        let presences = self
-            .0
-            .sessions
-            .attached(clock::millis(), |claims| claims.services.iter().any(term::is_ended_by_relays));
+        let presences = self.0.sessions.ended_by_relays(clock::millis());
         let directory = self.0.directory.borrow();
         let Some(directory) = directory.as_deref() else { return hosts };
         let mut of_client: BTreeMap<Address, usize> = BTreeMap::new();
