@@ -23,11 +23,11 @@ const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 8, 1));
 /// A service whose TLS ends at the client, and one whose TLS ends at the relay.
 const PASS: &str = "mynode.tun.test";
 const TERM: &str = "public.mynode.tun.test";
-/// How many attack at once, and for how long in seconds.
-const CROWD: usize = 200;
+/// How many attack at once, more than a client has places, and for how long in seconds.
+const CROWD: usize = 300;
 const LASTS: u64 = 15;
-/// How much that may add to a program's memory, in KiB.
-const GROWTH: u64 = 16 << 10;
+/// How much that may add to a program's memory, in KiB: 80 a connection.
+const GROWTH: u64 = CROWD as u64 * 80;
 /// The same for each of those who read slowly: yamux lets 256 KiB of a stream be under way, whoever reads them, and each
 /// hop on the way has its buffers. What all may take is bounded by the relay's memory budget.
 const GROWTH_PER_READER: u64 = 768;
