@@ -5,19 +5,24 @@
 //! where TLS decrypted them to where they are wanted, and bytes to send are framed where they were gathered. An idle
 //! connection keeps no buffer. Reading never waits for writing.
 
+mod head;
+mod outbound;
+
 use std::future::poll_fn;
 use std::io::{self, Cursor};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tunnler_protocol::control;
 
+pub(crate) use self::head::OneHead;
+use self::outbound::Outbound;
 use crate::frames::Violation;
 
 /// Most payload in one message that is sent: with its header it fills two TLS records.
@@ -406,89 +411,6 @@ fn malformed() -> Failure {
     Failure::Violation(Violation::WebSocket)
 }
 
-#[derive(Debug, Default)]
-struct Outbound {
-    /// Whole frames on their way out.
-    frames: Vec<u8>,
-    sent: usize,
-    /// The payload of the binary message that follows them, behind room for its header; or nothing.
-    gathered: Vec<u8>,
-    pong: Option<Vec<u8>>,
-    closed: bool,
-}
-
-impl Outbound {
-    fn has_room(&self, n: usize, role: Role) -> bool {
-        self.gathered.is_empty() || self.gathered.len() + n <= room(role) + MESSAGE
-    }
-
-    fn gather(&mut self, bytes: &[u8], role: Role) {
-        if self.gathered.is_empty() {
-            self.gathered.resize(room(role), 0);
-        }
-        self.gathered.extend_from_slice(bytes);
-    }
-
-    fn seal(&mut self, role: Role) -> bool {
-        if self.gathered.is_empty() {
-            return false;
-        }
-        debug_assert!(self.frames.is_empty(), "messages keep their order");
-        std::mem::swap(&mut self.frames, &mut self.gathered);
-        let (place, payload) = self.frames.split_at_mut(room(role));
-        let header = header(OpCode::Data(Data::Binary), role);
-        // A short payload has a shorter header than there is room for.
-        self.sent = place.len() - header.len(payload.len() as u64);
-        header.format(payload.len() as u64, &mut &mut place[self.sent..]).expect("there is room");
-        if let Some(mask) = header.mask {
-            apply_mask(payload, mask, 0);
-        }
-        true
-    }
-
-    /// Adds a whole frame.
-    fn push(&mut self, opcode: OpCode, payload: &[u8], role: Role) {
-        let header = header(opcode, role);
-        header.format(payload.len() as u64, &mut self.frames).expect("memory takes every byte");
-        let begin = self.frames.len();
-        self.frames.extend_from_slice(payload);
-        if let Some(mask) = header.mask {
-            apply_mask(&mut self.frames[begin..], mask, 0);
-        }
-    }
-
-    fn rest(&self) -> &[u8] {
-        &self.frames[self.sent..]
-    }
-
-    fn sent(&mut self, n: usize) {
-        self.sent += n;
-        if self.sent == self.frames.len() {
-            self.frames.clear();
-            self.sent = 0;
-        }
-    }
-
-    fn give_back(&mut self) {
-        for bytes in [&mut self.frames, &mut self.gathered] {
-            if bytes.is_empty() {
-                *bytes = Vec::new();
-            }
-        }
-    }
-}
-
-/// A header with a fresh mask where one is due: clients mask, servers do not (section 5.1).
-fn header(opcode: OpCode, role: Role) -> FrameHeader {
-    FrameHeader { opcode, mask: (role == Role::Client).then(rand::random), ..FrameHeader::default() }
-}
-
-/// Room for the header of a binary message: its length takes two bytes at most.
-fn room(role: Role) -> usize {
-    const { assert!(MESSAGE <= u16::MAX as usize) };
-    if role == Role::Client { 4 + size_of::<Mask>() } else { 4 }
-}
-
 /// Puts a mask on, or takes it off, a part of a payload that begins at `at` (section 5.3).
 fn apply_mask(bytes: &mut [u8], mask: Mask, at: usize) {
     let mask: Mask = std::array::from_fn(|i| mask[(at + i) % mask.len()]);
@@ -500,56 +422,6 @@ fn apply_mask(bytes: &mut [u8], mask: Mask, at: usize) {
     }
     for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
         *byte ^= mask;
-    }
-}
-
-/// Hands out one HTTP head and nothing behind it, so that whoever reads an answer without a body reads no further.
-#[derive(Debug)]
-pub(crate) struct OneHead<S> {
-    io: S,
-    /// How much of the empty line that ends the head was the last thing handed out.
-    end: usize,
-}
-
-impl<S> OneHead<S> {
-    pub fn new(io: S) -> Self {
-        Self { io, end: 0 }
-    }
-
-    /// The stream, with everything behind the head unread.
-    pub fn into_inner(self) -> S {
-        self.io
-    }
-}
-
-impl<S: AsyncBufRead + Unpin> AsyncRead for OneHead<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        const END: &[u8] = b"\r\n\r\n";
-        let this = self.get_mut();
-        let bytes = ready!(Pin::new(&mut this.io).poll_fill_buf(cx))?;
-        let mut n = 0;
-        while n < bytes.len().min(buf.remaining()) && this.end < END.len() {
-            // Nothing but a carriage return can begin the end.
-            this.end = if bytes[n] == END[this.end] { this.end + 1 } else { usize::from(bytes[n] == END[0]) };
-            n += 1;
-        }
-        buf.put_slice(&bytes[..n]);
-        Pin::new(&mut this.io).consume(n);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for OneHead<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
