@@ -30,8 +30,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Control messages waiting in each direction.
 pub(crate) const CONTROL_QUEUE: usize = 32;
 
-/// By how much longer the client waits before it pings: the relay's ping answers for both, so a quiet relay is the only
-/// one that is asked, and a session at rest costs two small messages every 7 s.
+/// By how much longer the relay waits before it pings: the client's ping answers for both. A relay with many sessions at
+/// rest then wakes once for each in 7 s, to read a ping and to answer it, and not once to ask and once to be answered.
 const HEAD_START: Duration = Duration::from_secs(1);
 /// A ping that is due so soon is sent now.
 const SLACK: Duration = Duration::from_millis(100);
@@ -295,7 +295,7 @@ impl<S: Transport, C: Control> Driver<S, C> {
     fn ping_at(&self) -> Instant {
         let busy = self.link.open_streams() > 0;
         let patience = if busy { PING_AFTER } else { PING_AFTER_AT_REST };
-        let head_start = if self.opener == Opener::Us { Duration::ZERO } else { HEAD_START };
+        let head_start = if self.opener == Opener::Us { HEAD_START } else { Duration::ZERO };
         self.wire.lock().last_heard().max(self.pinged) + patience + head_start
     }
 
