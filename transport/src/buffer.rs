@@ -10,9 +10,9 @@ pub const BUFFER_LEN: usize = 64 * 1024;
 /// A session allocates and frees the payload of each frame. glibc gives the top of the heap back to the kernel as soon as
 /// 128 KiB of it are free, and takes it again, page fault by page fault, for the next frame: a tenth of the processor time of
 /// a bulk transfer. Both thresholds follow the largest block that was mapped and freed (mallopt(3), `M_MMAP_THRESHOLD`), here
-/// 8 MiB, so that 16 MiB may stay free. Other allocators do not mind.
+/// 2 MiB, so that 4 MiB of each heap may stay free. Other allocators do not mind.
 pub fn keep_freed_memory() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(8 << 20)));
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(2 << 20)));
 }
 
 /// Buffers of [`BUFFER_LEN`] bytes, kept for reuse up to a bound.
