@@ -33,6 +33,7 @@ use tunnler_protocol::network::Network;
 use tunnler_protocol::presence::{self as wire, ServiceKind, TlsMode};
 use tunnler_protocol::selection::Policy;
 use tunnler_protocol::{Address, HostName, Label, SecretKey, ServiceName, term};
+use tunnler_transport::Workers;
 
 use crate::authority;
 use crate::error::ClientError;
@@ -293,7 +294,10 @@ impl Tunnel {
             events: events.clone(),
         };
         let (tells, door_of_driver) = (events.clone(), door.clone());
-        let parts = Parts { chain, signer, door: door_of_driver, certificates, urls, events: tells, status };
+        let workers = Workers::one_per_core_up_to(config.sessions)
+            .map_err(|error| ClientError::Failed(format!("cannot start threads: {error}")))?;
+        let parts =
+            Parts { chain, signer, door: door_of_driver, certificates, urls, events: tells, status, workers };
         let driver = tokio::spawn(Driver::new(&config, parts).run(keeping, stop.clone()));
         Ok(Self { status: followed, events, stop, door, driver })
     }

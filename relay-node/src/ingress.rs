@@ -22,7 +22,7 @@ use tunnler_protocol::presence::ServiceKind;
 use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_protocol::term::is_ended_by_relays;
 use tunnler_transport::relay::OpenError;
-use tunnler_transport::{Direction, SpliceEnd, splice};
+use tunnler_transport::{Direction, SpliceEnd, Worker, Workers, splice, tcp};
 
 use crate::limits::metered::Metered;
 use crate::limits::shares::{Origin, Over, Share};
@@ -30,6 +30,8 @@ use crate::places::Seated;
 use crate::prefixes::Place;
 use crate::relay::Shared;
 use crate::route::{self, Claimed, Wanted};
+use crate::session::Line;
+use crate::sessions::{Picked, Unreachable};
 use crate::{clock, forward, own_host, term};
 use first_byte::FirstByte;
 use hello::{Hello, Replayed};
@@ -57,8 +59,8 @@ impl Newcomer {
     }
 }
 
-/// Accepts visitors until the relay stops.
-pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+/// Accepts visitors until the relay stops, each on the worker that has the least to do.
+pub async fn serve(shared: Arc<Shared>, listener: TcpListener, workers: Arc<Workers>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -76,8 +78,10 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
             count_drop("newcomers");
             continue;
         };
-        let shared = shared.clone();
-        shared.tasks.clone().spawn(async move { welcome(shared, tcp, visitor, newcomer).await });
+        let (worker, welcomed) = (workers.least_busy(), shared.clone());
+        let handle = worker.handle();
+        let welcoming = worker.take_in(tcp, move |tcp| welcome(welcomed, tcp, visitor, newcomer));
+        shared.tasks.spawn_on(welcoming, &handle);
     }
 }
 
@@ -96,6 +100,7 @@ async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, address: SocketAddr, n
         return visitor.refuse(Alert::UnrecognizedName).await;
     };
     if host == shared.own_host {
+        tcp::prepare(&visitor.io);
         return own_host::serve(shared, Replayed::new(raw, visitor.io), address, newcomer).await;
     }
     drop(newcomer);
@@ -109,7 +114,7 @@ pub fn prepare(tcp: &TcpStream) {
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
 }
 
-/// Finds the client that serves `host`, here or at another relay, and splices.
+/// Finds the client that serves `host`, here or at another relay, and carries the visitor where its session lives.
 pub async fn pass<T: Arrival>(
     shared: &Arc<Shared>,
     visitor: Visitor<T>,
@@ -127,6 +132,27 @@ pub async fn pass<T: Arrival>(
         }
         shared.served.note(&picked.presence, clock::seconds());
     }
+    let worker = picked.as_ref().map_or_else(|_| Worker::here(), |picked| picked.connection.worker.clone());
+    let Visitor { io, address, ingress, forwarder } = visitor;
+    let shared = shared.clone();
+    let carried = worker.serve(io, move |io| async move {
+        let visitor = Visitor { io, address, ingress, forwarder };
+        carry(&shared, visitor, raw, (wanted, host), picked, arrived).await;
+    });
+    if let Err(error) = carried.await {
+        tracing::warn!(%error, "a visitor was lost on its way to its session");
+    }
+}
+
+/// Opens the visitor's stream, or ends its TLS, and stays with it.
+async fn carry<T: Arrival>(
+    shared: &Arc<Shared>,
+    visitor: Visitor<T>,
+    raw: Vec<u8>,
+    (wanted, host): (Wanted, HostName),
+    picked: Result<Picked<Line>, Unreachable>,
+    arrived: Instant,
+) {
     let Ok(share) = shared.admit(&wanted, visitor.origin()) else {
         return visitor.refuse(Alert::InternalError).await;
     };

@@ -17,7 +17,7 @@ use tunnler_protocol::control::{CloseCode, Closing};
 use tunnler_protocol::directory::{AddressPolicy, Directory};
 use tunnler_protocol::instance::{BootId, InstanceId};
 use tunnler_protocol::{Address, HostName, SecretKey};
-use tunnler_transport::{BufferPool, MemoryBudget, SpliceContext, Tap, tls};
+use tunnler_transport::{BufferPool, MemoryBudget, SpliceContext, Tap, Workers, tls};
 
 use crate::certificates::Certificates;
 use crate::clock;
@@ -65,6 +65,8 @@ pub struct RelayConfig {
     pub state: Option<Store>,
     /// How well the chain can be read, for `/health`; `None` without a chain.
     pub chain: Option<ChainHandle>,
+    /// On which threads sessions and visitors live.
+    pub workers: Workers,
     /// Sees every byte that is passed on. For tests that show what a relay can see.
     pub tap: Option<Arc<dyn Tap>>,
 }
@@ -188,6 +190,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Relay {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
+    _workers: Arc<Workers>,
 }
 
 /// An address that cannot be listened on.
@@ -257,11 +260,12 @@ impl Relay {
             stopped: CancellationToken::new(),
         });
         shared.remember();
-        shared.tasks.spawn(ingress::serve(shared.clone(), listener));
+        let workers = Arc::new(config.workers);
+        shared.tasks.spawn(ingress::serve(shared.clone(), listener, workers.clone()));
         shared.tasks.spawn(watch_authority(shared.clone()));
         shared.tasks.spawn(sweep(shared.clone()));
         tracing::info!(relay = %shared.address, host = %shared.own_host, listen = %local_addr, "serving");
-        Ok(Self { shared, local_addr })
+        Ok(Self { shared, local_addr, _workers: workers })
     }
 
     /// Where it listens.

@@ -19,7 +19,7 @@ use tunnler_transport::link::LinkConfig;
 use tunnler_transport::relay::{
     Challenge, Challenger, HandshakeError, PendingLogin, RelayControl, RelaySession,
 };
-use tunnler_transport::{OpenError, Transport, UnreadLimits};
+use tunnler_transport::{OpenError, Transport, UnreadLimits, Worker};
 
 use crate::clock;
 use crate::forward::arrivals;
@@ -38,12 +38,14 @@ const WIND_DOWN: Duration = Duration::from_secs(30);
 pub struct Line {
     /// The connection itself.
     pub session: RelaySession,
+    /// Where it lives.
+    pub worker: Worker,
     places: Arc<Places>,
 }
 
 impl Line {
     fn new(session: RelaySession, streams: u32) -> Self {
-        Self { session, places: Places::new(streams as usize) }
+        Self { session, worker: Worker::here(), places: Places::new(streams as usize) }
     }
 
     /// Opens a stream for a visitor from `origin`. Waits up to 2 s for a place; `displaced` is cancelled when the visitor

@@ -24,6 +24,7 @@ use crate::limits::shares::Origin;
 use crate::memory::HeldPort;
 use crate::relay::{Shared, bind};
 use crate::route::{Claimed, Wanted};
+use crate::sessions::Picked;
 
 /// Pause after the system could not give us a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -105,12 +106,12 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, port: u16, closed: Ca
             continue;
         };
         let Some((client, service)) = shared.tcp_ports.lock().holder(port) else { return };
-        let shared = shared.clone();
-        shared.tasks.clone().spawn(async move { pass(&shared, tcp, visitor, (client, service)).await });
+        receive(&shared, tcp, visitor, (client, service));
     }
 }
 
-async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, holder: (Address, ServiceName)) {
+/// Has a visitor carried where the session that serves it lives.
+fn receive(shared: &Arc<Shared>, tcp: TcpStream, visitor: SocketAddr, holder: (Address, ServiceName)) {
     prepare(&tcp);
     let (client, service) = holder;
     let name = Claimed::Account(client);
@@ -123,18 +124,24 @@ async fn pass(shared: &Shared, tcp: TcpStream, visitor: SocketAddr, holder: (Add
         return tcp.abort();
     }
     let Ok(share) = shared.admit(&wanted, origin) else { return tcp.abort() };
+    let Picked { connection, service, .. } = picked;
     let header = StreamHeader {
         visitor: canonical(visitor),
         ingress: canonical(ingress),
         host: None,
-        service: picked.service.name,
-        kind: picked.service.kind,
+        service: service.name,
+        kind: service.kind,
         forwarder: None,
         payload: Payload::Untouched,
     };
-    let visitor = Visitor { io: tcp, address: visitor, ingress, forwarder: None };
-    match picked.connection.open(&header, origin, CancellationToken::new()).await {
-        Ok(stream) => deliver(shared, visitor, stream, &wanted, share).await,
-        Err(_) => visitor.io.abort(),
-    }
+    let (worker, carrier) = (connection.worker.clone(), shared.clone());
+    let handle = worker.handle();
+    let carrying = worker.take_in(tcp, move |io| async move {
+        let visitor = Visitor { io, address: visitor, ingress, forwarder: None };
+        match connection.open(&header, origin, CancellationToken::new()).await {
+            Ok(stream) => deliver(&carrier, visitor, stream, &wanted, share).await,
+            Err(_) => visitor.io.abort(),
+        }
+    });
+    shared.tasks.spawn_on(carrying, &handle);
 }

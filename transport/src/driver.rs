@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use crate::link::{DEAD_AFTER, End, Link, LinkConfig, PING_AFTER, PING_AFTER_AT_REST};
+use crate::link::{ANSWER_WITHIN, DEAD_AFTER, End, Link, LinkConfig, PING_AFTER, PING_AFTER_AT_REST};
 use crate::stream::SessionStream;
 use crate::unread::Opener;
 use crate::websocket::{Transport, WebSocket};
@@ -31,8 +31,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) const CONTROL_QUEUE: usize = 32;
 
 /// By how much longer the relay waits before it pings: the client's ping answers for both. A relay with many sessions at
-/// rest then wakes once for each in 7 s, to read a ping and to answer it, and not once to ask and once to be answered.
-const HEAD_START: Duration = Duration::from_secs(1);
+/// rest then wakes once for each, to read a ping and to answer it, and not once to ask and once to be answered.
+const HEAD_START: Duration = DEAD_AFTER.checked_sub(PING_AFTER).unwrap().checked_sub(ANSWER_WITHIN).unwrap();
 /// A ping that is due so soon is sent now.
 const SLACK: Duration = Duration::from_millis(100);
 
@@ -85,7 +85,7 @@ pub(crate) fn start<S: Transport, C: Control>(
         accepted,
         drains: FuturesUnordered::new(),
         released_later: 0,
-        pinged: Instant::now(),
+        busy_since: None,
         check: None,
         timer: Box::pin(tokio::time::sleep(PING_AFTER)),
     };
@@ -139,7 +139,8 @@ struct Driver<S: Transport, C: Control> {
     accepted: Option<mpsc::Sender<SessionStream>>,
     drains: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
     released_later: usize,
-    pinged: Instant,
+    /// Since when a stream has been open.
+    busy_since: Option<Instant>,
     check: Option<Check>,
     timer: Pin<Box<Sleep>>,
 }
@@ -161,6 +162,7 @@ impl<S: Transport, C: Control> Future for Driver<S, C> {
         match this.turn(cx) {
             Ok(()) if this.drained(cx) => Poll::Ready(End::Closed),
             Ok(()) => {
+                this.look_at_streams(cx);
                 ready!(this.poll_clock(cx));
                 Poll::Ready(End::Silent)
             }
@@ -264,56 +266,67 @@ impl<S: Transport, C: Control> Driver<S, C> {
         if self.link.open_streams() == 0 || Instant::now() >= request.deadline {
             return true;
         }
-        if request.deadline < self.timer.deadline() {
-            self.timer.as_mut().reset(request.deadline);
-            let _ = self.timer.as_mut().poll(cx);
-        }
+        self.wake_by(request.deadline, cx);
         false
     }
 
     /// Pings at once when somebody doubts that the other side is still there.
     fn begin_check(&mut self, cx: &mut Context<'_>) {
         let Some(within) = self.link.take_check() else { return };
-        let since = Instant::now();
-        let by = since + within;
-        self.check = Some(Check { since, by });
-        self.wire.lock().ping();
-        let next = by.min(self.timer.deadline());
-        self.timer.as_mut().reset(next);
-        let _ = self.timer.as_mut().poll(cx);
+        self.ask(Instant::now(), within);
+        self.wake_by(self.check.expect("just begun").by, cx);
     }
 
-    /// When silence so far becomes the end.
-    fn dead_at(&mut self) -> Instant {
-        let heard = self.wire.lock().last_heard();
-        self.check = self.check.filter(|check| heard < check.since);
-        let usual = heard + DEAD_AFTER;
-        self.check.map_or(usual, |check| check.by.min(usual))
+    /// Asks for a sign of life.
+    fn ask(&mut self, now: Instant, within: Duration) {
+        self.check = Some(Check { since: now, by: now + within });
+        self.wire.lock().ping();
+    }
+
+    /// A session that was at rest is looked after more closely from now on, and the other way round.
+    fn look_at_streams(&mut self, cx: &mut Context<'_>) {
+        if self.link.open_streams() == 0 {
+            self.busy_since = None;
+        } else if self.busy_since.is_none() {
+            self.busy_since = Some(Instant::now());
+            self.wake_by(self.ping_at(), cx);
+        }
+    }
+
+    /// Lets the timer fire no later than this.
+    fn wake_by(&mut self, at: Instant, cx: &mut Context<'_>) {
+        if at < self.timer.deadline() {
+            self.timer.as_mut().reset(at);
+            let _ = self.timer.as_mut().poll(cx);
+        }
     }
 
     /// When the other side has been quiet for so long that it is asked for a sign of life.
     fn ping_at(&self) -> Instant {
-        let busy = self.link.open_streams() > 0;
-        let patience = if busy { PING_AFTER } else { PING_AFTER_AT_REST };
-        let head_start = if self.opener == Opener::Us { HEAD_START } else { Duration::ZERO };
-        self.wire.lock().last_heard().max(self.pinged) + patience + head_start
+        let heard = self.wire.lock().last_heard();
+        let due = match self.busy_since {
+            Some(busy) => heard.max(busy) + PING_AFTER,
+            None => heard + PING_AFTER_AT_REST,
+        };
+        if self.opener == Opener::Us { due + HEAD_START } else { due }
     }
 
     /// Pings when it is time; ready when the other side has been silent for too long.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let dead_at = self.dead_at();
-            if now >= dead_at {
+            let heard = self.wire.lock().last_heard();
+            self.check = self.check.filter(|check| heard < check.since);
+            if self.check.is_some_and(|check| now >= check.by) {
                 return Poll::Ready(());
             }
             self.wire.lock().give_back();
-            if now + SLACK >= self.ping_at() {
-                self.pinged = now;
-                self.wire.lock().ping();
+            if self.check.is_none() && now + SLACK >= self.ping_at() {
+                self.ask(now, ANSWER_WITHIN);
                 let _ = self.wire.lock().poll_flush_all(cx);
             }
-            let mut next = self.ping_at().min(dead_at);
+            // Whether a ping was answered is looked at before the next one is due.
+            let mut next = self.check.map_or_else(|| self.ping_at(), |check| check.by.min(now + PING_AFTER));
             if let Some(request) = self.link.close_request() {
                 next = next.min(request.deadline.max(now + Duration::from_millis(1)));
                 if now >= request.deadline {

@@ -14,10 +14,12 @@ mod opener;
 pub mod relay;
 pub mod splice;
 mod stream;
+pub mod tcp;
 pub mod tls;
 mod unread;
 mod websocket;
 mod wire;
+pub mod workers;
 
 pub use buffer::{BufferPool, keep_freed_memory};
 pub use client::{
@@ -30,3 +32,4 @@ pub use splice::{Abort, Direction, SpliceContext, SpliceEnd, Spliced, Tap, splic
 pub use stream::SessionStream;
 pub use unread::{MemoryBudget, UnreadLimits};
 pub use websocket::Transport;
+pub use workers::{Guest, Worker, Workers};

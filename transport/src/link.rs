@@ -20,7 +20,7 @@ pub enum End {
     /// This side closed it, or the other side said so.
     #[error("closed")]
     Closed,
-    /// Not a byte for 10 s.
+    /// It was asked for a sign of life and gave none.
     #[error("the other side fell silent")]
     Silent,
     /// The other side broke the protocol.
@@ -54,11 +54,14 @@ pub struct LinkConfig {
     pub budget: Arc<MemoryBudget>,
 }
 
-/// Quiet of the other side after which a WebSocket ping asks for a sign of life...
+/// Quiet of the other side, since a stream is open, after which a WebSocket ping asks for a sign of life...
 pub const PING_AFTER: Duration = Duration::from_secs(3);
-/// ...and while no stream is open. There is then nothing to lose but the session itself, and a relay has many of those.
-pub const PING_AFTER_AT_REST: Duration = Duration::from_secs(7);
-/// Silence after which a connection is dead.
+/// ...and while none is. The path is then looked after by the system ([`crate::tcp`]), which costs a relay with many
+/// sessions at rest nothing.
+pub const PING_AFTER_AT_REST: Duration = Duration::from_secs(30);
+/// How long any byte may take to follow a ping.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(6);
+/// Silence after which a connection is dead: that of its path at any time, that of the other program while a stream is open.
 pub const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]

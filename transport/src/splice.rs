@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use crate::buffer::BufferPool;
+use crate::buffer::{BUFFER_LEN, BufferPool};
 use crate::stream::SessionStream;
 
 /// How long a write may wait before the pair is given up.
@@ -145,11 +145,28 @@ struct Half {
     blocked_since: Option<Instant>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Copying,
+    /// The other side is told that nothing more comes...
     Ending,
     Ended,
+    /// ...or that what came is not all.
+    Failed(io::Error),
+}
+
+/// Reads until nothing more is there, or little room: a session brings what a visitor is sent in pieces of half a buffer.
+/// What was read before an end or a failure is passed on before it.
+fn fill<R: AsyncRead + Unpin>(cx: &mut Context<'_>, from: &mut R, read: &mut ReadBuf<'_>) -> Stage {
+    while read.remaining() >= BUFFER_LEN / 2 {
+        let before = read.filled().len();
+        match Pin::new(&mut *from).poll_read(cx, read) {
+            Poll::Pending => break,
+            Poll::Ready(Err(error)) => return Stage::Failed(error),
+            Poll::Ready(Ok(())) if read.filled().len() == before => return Stage::Ending,
+            Poll::Ready(Ok(())) => {}
+        }
+    }
+    Stage::Copying
 }
 
 impl Half {
@@ -186,21 +203,22 @@ impl Half {
                 }
                 continue;
             }
-            match self.stage {
+            match &mut self.stage {
                 Stage::Copying => {
                     let buffer = self.buffer.get_or_insert_with(|| context.buffers.take());
                     let mut read = ReadBuf::new(buffer);
-                    let Poll::Ready(result) = Pin::new(&mut *from).poll_read(cx, &mut read) else {
+                    self.stage = fill(cx, from, &mut read);
+                    if read.filled().is_empty() && matches!(self.stage, Stage::Copying) {
                         self.give_back(&context.buffers);
                         return Poll::Pending;
-                    };
-                    result?;
-                    if read.filled().is_empty() {
-                        self.stage = Stage::Ending;
-                    } else if let Some(tap) = &context.tap {
+                    }
+                    if let (Some(tap), false) = (&context.tap, read.filled().is_empty()) {
                         tap.pass(self.direction, read.filled());
                     }
                     self.pending = 0..read.filled().len();
+                }
+                Stage::Failed(error) => {
+                    return Poll::Ready(Err(std::mem::replace(error, io::ErrorKind::BrokenPipe.into())));
                 }
                 Stage::Ending => {
                     self.give_back(&context.buffers);

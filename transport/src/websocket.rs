@@ -83,6 +83,8 @@ pub(crate) struct WebSocket<S> {
     heard: Instant,
     /// What was read before the connection came here.
     ahead: Bytes,
+    /// How much of what TLS lent is not taken yet.
+    lent: usize,
     inbound: Inbound,
     outbound: Outbound,
     turn: usize,
@@ -96,6 +98,7 @@ impl<S: Transport> WebSocket<S> {
             role,
             heard: Instant::now(),
             ahead: ahead.into(),
+            lent: 0,
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             turn: 0,
@@ -127,7 +130,7 @@ impl<S: Transport> WebSocket<S> {
                 }
                 continue;
             }
-            let bytes = ready!(poll_fill(&mut self.io, &self.ahead, &mut self.heard, cx))?;
+            let bytes = ready!(poll_fill(&mut self.io, &self.ahead, &mut self.lent, &mut self.heard, cx))?;
             if bytes.is_empty() {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
             }
@@ -157,7 +160,7 @@ impl<S: Transport> WebSocket<S> {
             return Poll::Pending;
         }
         loop {
-            let bytes = ready!(poll_fill(&mut self.io, &self.ahead, &mut self.heard, cx))?;
+            let bytes = ready!(poll_fill(&mut self.io, &self.ahead, &mut self.lent, &mut self.heard, cx))?;
             let inbound = &mut self.inbound;
             if bytes.is_empty() {
                 return Poll::Ready(if inbound.have == 0 {
@@ -208,6 +211,7 @@ impl<S: Transport> WebSocket<S> {
     fn consume(&mut self, n: usize) {
         if self.ahead.is_empty() {
             Pin::new(&mut self.io).consume(n);
+            self.lent -= n;
         } else {
             self.ahead.advance(n);
         }
@@ -304,6 +308,7 @@ impl<S: Transport> WebSocket<S> {
 fn poll_fill<'a, S: Transport>(
     io: &'a mut S,
     ahead: &'a [u8],
+    lent: &mut usize,
     heard: &mut Instant,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<&'a [u8]>> {
@@ -311,9 +316,10 @@ fn poll_fill<'a, S: Transport>(
         return Poll::Ready(Ok(ahead));
     }
     let bytes = ready!(Pin::new(io).poll_fill_buf(cx))?;
-    if !bytes.is_empty() {
+    if *lent == 0 && !bytes.is_empty() {
         *heard = Instant::now();
     }
+    *lent = bytes.len();
     Poll::Ready(Ok(bytes))
 }
 

@@ -16,7 +16,7 @@ use tunnler_protocol::directory::{Directory, Relay};
 use tunnler_protocol::instance::SessionId;
 use tunnler_protocol::selection::Policy;
 use tunnler_protocol::{Address, HostName, Label, UnixSeconds};
-use tunnler_transport::{ConnectOptions, Login, MemoryBudget, RelayTarget, SessionControl};
+use tunnler_transport::{ConnectOptions, Login, MemoryBudget, RelayTarget, SessionControl, Workers};
 
 use super::certificates::{Keeping, Overview};
 use super::clock::{Clock, Reading};
@@ -49,6 +49,7 @@ pub(super) struct Parts {
     pub(super) urls: Urls,
     pub(super) events: broadcast::Sender<TunnelEvent>,
     pub(super) status: watch::Sender<Status>,
+    pub(super) workers: Workers,
 }
 
 /// The task behind a [`super::Tunnel`].
@@ -69,6 +70,8 @@ pub(super) struct Driver {
     sessions: BTreeMap<Address, Held>,
     problems: BTreeMap<Address, String>,
     tasks: JoinSet<()>,
+    /// Where sessions and their visitors live.
+    workers: Workers,
     reports: mpsc::Sender<Report>,
     labels: Vec<Label>,
     lost_names: BTreeMap<Label, String>,
@@ -85,7 +88,7 @@ struct Held {
 
 impl Driver {
     pub(super) fn new(config: &TunnelConfig, parts: Parts) -> Self {
-        let Parts { chain, signer, door, certificates, urls, events, status } = parts;
+        let Parts { chain, signer, door, certificates, urls, events, status, workers } = parts;
         let agent =
             Agent::new(Config { sessions: config.sessions, policy: config.policy(), seed: rand::random() });
         Self {
@@ -105,6 +108,7 @@ impl Driver {
             sessions: BTreeMap::new(),
             problems: BTreeMap::new(),
             tasks: JoinSet::new(),
+            workers,
             // Replaced by `run`, which owns the receiving end.
             reports: mpsc::channel(1).0,
             labels: config.labels.clone(),
@@ -347,7 +351,13 @@ impl Driver {
             presence,
         };
         let (options, door, reports) = (self.options.clone(), self.door.clone(), self.reports.clone());
-        self.tasks.spawn(session::run(target, login, options, door, reports));
+        let worker = self.workers.least_busy();
+        let handle = worker.handle();
+        let running = async move {
+            session::run(target, login, options, door, reports).await;
+            drop(worker);
+        };
+        self.tasks.spawn_on(running, &handle);
     }
 
     fn publish(&mut self, relays: Vec<Address>) {

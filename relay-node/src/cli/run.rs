@@ -16,6 +16,7 @@ use tunnler_chain::{Chain, ChainConfig, ChainHandle, FollowedNames, RelayRegistr
 use tunnler_edge::Store;
 use tunnler_protocol::directory::{Directory, Relay as Record};
 use tunnler_protocol::name::Host;
+use tunnler_transport::Workers;
 
 use super::config::{self, Run};
 use super::{Failure, Settings, record};
@@ -101,6 +102,7 @@ async fn serve(mut run: Run, register: bool) -> Result<(), Failure> {
         dns_port: run.network.dns_port,
         state: Some(store.inner("memory")?),
         chain: Some(handle.clone()),
+        workers: Workers::one_per_core_up_to(usize::MAX)?,
         tap: None,
     })?;
     let ready = Arc::new(AtomicBool::new(false));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tunnler_protocol::Address;
-use tunnler_transport::Abort;
+use tunnler_transport::{Abort, Guest};
 
 use crate::limits::shares::Origin;
 
@@ -14,8 +14,8 @@ use crate::limits::shares::Origin;
 const ALERT_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Byte streams that visitors come over: a TCP connection, or a stream of a relay that handed the visitor over.
-pub trait Arrival: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static> Arrival for T {}
+pub trait Arrival: AsyncRead + AsyncWrite + Abort + Guest + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Abort + Guest + Sync + Unpin> Arrival for T {}
 
 /// A visitor.
 #[derive(Debug)]

@@ -96,6 +96,7 @@ impl World {
             dns_port: 53,
             state: None,
             chain: None,
+            workers: tunnler_transport::Workers::start(2).unwrap(),
             tap: None,
         };
         change(&mut config);

@@ -390,8 +390,11 @@ async fn rule_6_at_the_deadline_what_is_left_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_ends_a_session_after_ten_seconds_and_any_byte_is_life() {
+async fn silence_ends_a_busy_session_after_ten_seconds_and_any_byte_is_life() {
     let (mut relay, mut attacker) = attacked(&config(8)).await;
+    let (reply, stream) = oneshot::channel();
+    relay.ends.opens.send(reply).await.unwrap();
+    let _stream = stream.await.unwrap();
     let start = Instant::now();
     for _ in 0..6 {
         sleep(Duration::from_secs(9)).await;
@@ -401,6 +404,32 @@ async fn silence_ends_a_session_after_ten_seconds_and_any_byte_is_life() {
     assert_eq!(ended(&mut relay).await, End::Silent);
     let silent_for = start.elapsed() - Duration::from_secs(54);
     assert!((10.0..10.5).contains(&silent_for.as_secs_f64()), "{silent_for:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_at_rest_is_asked_seldom_until_a_stream_opens() {
+    let (mut relay, mut attacker) = attacked(&config(8)).await;
+    let start = Instant::now();
+    let asked = attacker.next().await;
+    assert!(matches!(asked, Some(Ok(Message::Ping(_)))), "{asked:?}");
+    assert_eq!(start.elapsed().as_secs(), 31, "the client would ask after 30");
+    attacker.send(Message::Pong(Default::default())).await.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    let (reply, stream) = oneshot::channel();
+    relay.ends.opens.send(reply).await.unwrap();
+    let _stream = stream.await.unwrap();
+    let opened = Instant::now();
+    assert_eq!(ended(&mut relay).await, End::Silent);
+    let silent_for = opened.elapsed().as_secs_f64();
+    assert!((10.0..10.5).contains(&silent_for), "since the stream was opened: {silent_for}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_a_session_at_rest() {
+    let (mut relay, _attacker) = attacked(&config(8)).await;
+    let start = Instant::now();
+    assert_eq!(ended(&mut relay).await, End::Silent);
+    assert_eq!(start.elapsed().as_secs(), 37);
 }
 
 #[tokio::test(start_paused = true)]
