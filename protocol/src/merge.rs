@@ -69,6 +69,8 @@ struct Slot {
 pub struct PresenceTable {
     clients: HashMap<Address, Vec<Slot>>,
     introduced: HashMap<Source, usize>,
+    /// Before this there is nothing to forget.
+    due: Option<UnixMillis>,
 }
 
 impl PresenceTable {
@@ -134,21 +136,28 @@ impl PresenceTable {
     /// Forgets what can no longer matter and returns whose it was.
     pub fn sweep(&mut self, now: UnixMillis) -> Vec<Address> {
         let mut changed = Vec::new();
+        if self.due.is_none_or(|due| now < due) {
+            return changed;
+        }
         let introduced = &mut self.introduced;
+        let mut due = None;
         self.clients.retain(|client, slots| {
             let before = slots.len();
             slots.retain(|slot| {
-                let keep = now < forgotten_at(slot.presence.claims());
-                if !keep {
+                let until = forgotten_at(slot.presence.claims());
+                if now < until {
+                    due = sooner(due, until);
+                } else {
                     release(introduced, slot.source);
                 }
-                keep
+                now < until
             });
             if slots.len() != before {
                 changed.push(*client);
             }
             !slots.is_empty()
         });
+        self.due = due;
         changed
     }
 
@@ -170,6 +179,7 @@ impl PresenceTable {
     /// The join itself: replaces an older presence of the same instance, else inserts, and drops the least beyond
     /// [`INSTANCES`]. What is dropped has a lower `seq` than what stays, so its floor would have ended earlier.
     fn place(&mut self, slot: Slot) {
+        self.due = sooner(self.due, forgotten_at(slot.presence.claims()));
         // Nearly every client has one instance.
         let slots = self.clients.entry(slot.presence.claims().iss).or_insert_with(|| Vec::with_capacity(1));
         match slots.iter_mut().find(|known| known.presence.claims().ins == slot.presence.claims().ins) {
@@ -196,6 +206,10 @@ impl Slot {
 /// The total order that decides: `seq`, then the bytes.
 fn rank<'a>(claims: &Claims, text: &'a str) -> (UnixMillis, &'a [u8]) {
     (claims.seq, text.as_bytes())
+}
+
+fn sooner(due: Option<UnixMillis>, until: UnixMillis) -> Option<UnixMillis> {
+    Some(due.map_or(until, |due| due.min(until)))
 }
 
 /// From this moment on every older presence of the instance is expired by itself, and nobody asks any more.

@@ -86,6 +86,7 @@ pub(crate) fn start<S: Transport, C: Control>(
         drains: FuturesUnordered::new(),
         released_later: 0,
         busy_since: None,
+        settled: false,
         check: None,
         timer: Box::pin(tokio::time::sleep(PING_AFTER)),
     };
@@ -141,6 +142,8 @@ struct Driver<S: Transport, C: Control> {
     released_later: usize,
     /// Since when a stream has been open.
     busy_since: Option<Instant>,
+    /// Whether the timer has fired since: nothing is left to be tidied up.
+    settled: bool,
     check: Option<Check>,
     timer: Pin<Box<Sleep>>,
 }
@@ -287,8 +290,14 @@ impl<S: Transport, C: Control> Driver<S, C> {
     fn look_at_streams(&mut self, cx: &mut Context<'_>) {
         if self.link.open_streams() == 0 {
             self.busy_since = None;
+            // Heard of before it was time: one wake-up less for each session at rest.
+            if self.settled && self.check.is_none() {
+                let next = self.ping_at().max(self.timer.deadline());
+                self.timer.as_mut().reset(next);
+            }
         } else if self.busy_since.is_none() {
             self.busy_since = Some(Instant::now());
+            self.settled = false;
             self.wake_by(self.ping_at(), cx);
         }
     }
@@ -321,6 +330,7 @@ impl<S: Transport, C: Control> Driver<S, C> {
                 return Poll::Ready(());
             }
             self.wire.lock().give_back();
+            self.settled = self.busy_since.is_none();
             if self.check.is_none() && now + SLACK >= self.ping_at() {
                 self.ask(now, ANSWER_WITHIN);
                 let _ = self.wire.lock().poll_flush_all(cx);

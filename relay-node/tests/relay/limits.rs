@@ -29,7 +29,11 @@ async fn a_hot_name_is_bounded_and_starves_no_other() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let (world, _sites) = two_names(|config| config.limits.per_name = at_once(3)).await;
+    let (world, _sites) = two_names(|config| {
+        config.limits.per_name = at_once(3);
+        config.workers = here();
+    })
+    .await;
     let mut hot = Vec::new();
     for _ in 0..3 {
         hot.push(world.visit("mynode.tun.test").await.unwrap());

@@ -95,7 +95,11 @@ async fn the_quietest_visit_gives_way_and_both_of_its_ends_see_a_reset() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let world = World::with(|config| config.limits.streams = 3).await;
+    let world = World::with(|config| {
+        config.limits.streams = 3;
+        config.workers = here();
+    })
+    .await;
     let session = world.connect(login(1, Some(world.presence(1, 0)))).await.unwrap();
     let ClientSession { control: _control, mut streams, events: _events, .. } = session;
     let hello = client_hello("mynode.tun.test");

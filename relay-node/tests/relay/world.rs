@@ -17,7 +17,7 @@ use tunnler_protocol::{Address, LedgerTime, SecretKey, UnixMillis, UnixSeconds};
 use tunnler_relay::{Certificates, Limits, Relay, RelayConfig};
 use tunnler_transport::{
     ClientSession, ConnectError, ConnectOptions, IncomingStream, Login, MemoryBudget, RelayTarget,
-    SessionEvent, Tap, connect,
+    SessionEvent, Tap, Workers, connect,
 };
 
 use crate::comparison::Tally;
@@ -74,6 +74,11 @@ pub fn directory(names: Vec<NameRecord>) -> Directory {
     }
 }
 
+/// No workers: everything runs on the test's own thread, which is the one whose metrics it sees.
+pub fn here() -> Workers {
+    Workers::start(0).unwrap()
+}
+
 impl World {
     /// A relay with key 9 in a zone where `mynode` points to key 1.
     pub async fn new() -> Self {
@@ -96,7 +101,7 @@ impl World {
             dns_port: 53,
             state: None,
             chain: None,
-            workers: tunnler_transport::Workers::start(2).unwrap(),
+            workers: Workers::start(2).unwrap(),
             tap: None,
         };
         change(&mut config);
