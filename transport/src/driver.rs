@@ -15,7 +15,9 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use crate::link::{ANSWER_WITHIN, DEAD_AFTER, End, Link, LinkConfig, PING_AFTER, PING_AFTER_AT_REST};
+use crate::link::{
+    ANSWER_WITHIN, DEAD_AFTER, End, LATELY, Link, LinkConfig, PING_AFTER, PING_AFTER_AT_REST, PING_AFTER_USE,
+};
 use crate::stream::SessionStream;
 use crate::unread::Opener;
 use crate::websocket::{Transport, WebSocket};
@@ -86,6 +88,7 @@ pub(crate) fn start<S: Transport, C: Control>(
         drains: FuturesUnordered::new(),
         released_later: 0,
         busy_since: None,
+        used: Instant::now(),
         settled: false,
         check: None,
         timer: Box::pin(tokio::time::sleep(PING_AFTER)),
@@ -142,6 +145,8 @@ struct Driver<S: Transport, C: Control> {
     released_later: usize,
     /// Since when a stream has been open.
     busy_since: Option<Instant>,
+    /// When the last stream was seen to be gone.
+    used: Instant,
     /// Whether the timer has fired since: nothing is left to be tidied up.
     settled: bool,
     check: Option<Check>,
@@ -289,7 +294,9 @@ impl<S: Transport, C: Control> Driver<S, C> {
     /// A session that was at rest is looked after more closely from now on, and the other way round.
     fn look_at_streams(&mut self, cx: &mut Context<'_>) {
         if self.link.open_streams() == 0 {
-            self.busy_since = None;
+            if self.busy_since.take().is_some() {
+                self.used = Instant::now();
+            }
             // Heard of before it was time: one wake-up less for each session at rest.
             if self.settled && self.check.is_none() {
                 let next = self.ping_at().max(self.timer.deadline());
@@ -315,6 +322,7 @@ impl<S: Transport, C: Control> Driver<S, C> {
         let heard = self.wire.lock().last_heard();
         let due = match self.busy_since {
             Some(busy) => heard.max(busy) + PING_AFTER,
+            None if heard < self.used + LATELY => heard + PING_AFTER_USE,
             None => heard + PING_AFTER_AT_REST,
         };
         if self.opener == Opener::Us { due + HEAD_START } else { due }
