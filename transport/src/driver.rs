@@ -34,7 +34,7 @@ pub(crate) const CONTROL_QUEUE: usize = 32;
 
 /// By how much longer the relay waits before it pings: the client's ping answers for both. A relay with many sessions at
 /// rest then wakes once for each, to read a ping and to answer it, and not once to ask and once to be answered.
-const HEAD_START: Duration = DEAD_AFTER.checked_sub(PING_AFTER).unwrap().checked_sub(ANSWER_WITHIN).unwrap();
+const HEAD_START: Duration = Duration::from_secs(1);
 /// A ping that is due so soon is sent now.
 const SLACK: Duration = Duration::from_millis(100);
 
@@ -340,7 +340,8 @@ impl<S: Transport, C: Control> Driver<S, C> {
             self.wire.lock().give_back();
             self.settled = self.busy_since.is_none();
             if self.check.is_none() && now + SLACK >= self.ping_at() {
-                self.ask(now, ANSWER_WITHIN);
+                let since = self.busy_since.map_or(heard, |busy| busy.max(heard));
+                self.ask(now, (since + DEAD_AFTER).saturating_duration_since(now).max(ANSWER_WITHIN));
                 let _ = self.wire.lock().poll_flush_all(cx);
             }
             // Whether a ping was answered is looked at before the next one is due.

@@ -63,9 +63,9 @@ pub const PING_AFTER_USE: Duration = Duration::from_secs(7);
 pub const PING_AFTER_AT_REST: Duration = Duration::from_secs(30);
 /// How long a session that was used, or is new, is looked after more closely.
 pub const LATELY: Duration = Duration::from_secs(30);
-/// How long any byte may take to follow a ping.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(6);
-/// Silence after which a connection is dead: that of its path at any time, that of the other program while a stream is open.
+/// How long any byte may take to follow a ping, at least.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Silence after which a connection is dead; later only if a ping was sent late.
 pub const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
