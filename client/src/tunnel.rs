@@ -294,7 +294,7 @@ impl Tunnel {
             events: events.clone(),
         };
         let (tells, door_of_driver) = (events.clone(), door.clone());
-        let workers = Workers::one_per_core_up_to(config.sessions)
+        let workers = Workers::for_sessions(config.sessions)
             .map_err(|error| ClientError::Failed(format!("cannot start threads: {error}")))?;
         let parts =
             Parts { chain, signer, door: door_of_driver, certificates, urls, events: tells, status, workers };

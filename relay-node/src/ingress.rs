@@ -11,7 +11,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,7 +21,8 @@ use tunnler_protocol::presence::ServiceKind;
 use tunnler_protocol::stream::{Payload, StreamHeader};
 use tunnler_protocol::term::is_ended_by_relays;
 use tunnler_transport::relay::OpenError;
-use tunnler_transport::{Direction, SpliceEnd, Worker, Workers, splice, tcp};
+use tunnler_transport::tcp::{self, Probes};
+use tunnler_transport::{Direction, SpliceEnd, Worker, Workers, splice};
 
 use crate::limits::metered::Metered;
 use crate::limits::shares::{Origin, Over, Share};
@@ -39,8 +39,9 @@ use visitor::{Alert, Arrival, Visitor, canonical};
 
 /// How long a visitor may take to send its ClientHello.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
-/// Silence after which the system asks whether a visitor is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Visitors that vanish without a word are noticed by the system.
+pub const VISITOR: Probes =
+    Probes { after: Duration::from_secs(60), every: Duration::from_secs(15), count: 4 };
 /// Pause after the system could not give us a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -78,15 +79,14 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener, workers: Arc<Work
             count_drop("newcomers");
             continue;
         };
-        let (worker, welcomed) = (workers.least_busy(), shared.clone());
-        let handle = worker.handle();
-        let welcoming = worker.take_in(tcp, move |tcp| welcome(welcomed, tcp, visitor, newcomer));
-        shared.tasks.spawn_on(welcoming, &handle);
+        let welcomed = shared.clone();
+        let welcome = move |tcp| welcome(welcomed, tcp, visitor, newcomer);
+        workers.least_busy().spawn(&shared.tasks, tcp, welcome);
     }
 }
 
 async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, address: SocketAddr, newcomer: Newcomer) {
-    prepare(&tcp);
+    tcp::prepare(&tcp, VISITOR);
     let arrived = Instant::now();
     let hello = timeout(HELLO_DEADLINE, hello::read(&mut tcp)).await;
     let Ok(ingress) = tcp.local_addr() else { return };
@@ -100,18 +100,11 @@ async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, address: SocketAddr, n
         return visitor.refuse(Alert::UnrecognizedName).await;
     };
     if host == shared.own_host {
-        tcp::prepare(&visitor.io);
+        tcp::prepare(&visitor.io, Probes::SESSION);
         return own_host::serve(shared, Replayed::new(raw, visitor.io), address, newcomer).await;
     }
     drop(newcomer);
     pass(&shared, visitor, raw, host, arrived).await;
-}
-
-/// Visitors that vanish without a word are noticed by the system.
-pub fn prepare(tcp: &TcpStream) {
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(4);
-    let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
 }
 
 /// Finds the client that serves `host`, here or at another relay, and carries the visitor where its session lives.
@@ -135,13 +128,11 @@ pub async fn pass<T: Arrival>(
     let worker = picked.as_ref().map_or_else(|_| Worker::here(), |picked| picked.connection.worker.clone());
     let Visitor { io, address, ingress, forwarder } = visitor;
     let shared = shared.clone();
-    let carried = worker.serve(io, move |io| async move {
+    let carry = move |io| async move {
         let visitor = Visitor { io, address, ingress, forwarder };
         carry(&shared, visitor, raw, (wanted, host), picked, arrived).await;
-    });
-    if let Err(error) = carried.await {
-        tracing::warn!(%error, "a visitor was lost on its way to its session");
-    }
+    };
+    worker.serve(io, carry).await;
 }
 
 /// Opens the visitor's stream, or ends its TLS, and stays with it.

@@ -190,6 +190,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Relay {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
+    /// Not in what is shared: tasks that run on them hold that.
     _workers: Arc<Workers>,
 }
 

@@ -19,7 +19,7 @@ use tunnler_transport::Abort;
 use self::book::Book;
 use crate::clock;
 use crate::ingress::visitor::{Visitor, canonical};
-use crate::ingress::{deliver, prepare};
+use crate::ingress::{VISITOR, deliver};
 use crate::limits::shares::Origin;
 use crate::memory::HeldPort;
 use crate::relay::{Shared, bind};
@@ -112,7 +112,7 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, port: u16, closed: Ca
 
 /// Has a visitor carried where the session that serves it lives.
 fn receive(shared: &Arc<Shared>, tcp: TcpStream, visitor: SocketAddr, holder: (Address, ServiceName)) {
-    prepare(&tcp);
+    tunnler_transport::tcp::prepare(&tcp, VISITOR);
     let (client, service) = holder;
     let name = Claimed::Account(client);
     let wanted = Wanted { client, name, service: Some(service) };
@@ -135,13 +135,11 @@ fn receive(shared: &Arc<Shared>, tcp: TcpStream, visitor: SocketAddr, holder: (A
         payload: Payload::Untouched,
     };
     let (worker, carrier) = (connection.worker.clone(), shared.clone());
-    let handle = worker.handle();
-    let carrying = worker.take_in(tcp, move |io| async move {
+    worker.spawn(&shared.tasks, tcp, move |io| async move {
         let visitor = Visitor { io, address: visitor, ingress, forwarder: None };
         match connection.open(&header, origin, CancellationToken::new()).await {
             Ok(stream) => deliver(&carrier, visitor, stream, &wanted, share).await,
             Err(_) => visitor.io.abort(),
         }
     });
-    shared.tasks.spawn_on(carrying, &handle);
 }

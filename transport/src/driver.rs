@@ -15,9 +15,8 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use crate::link::{
-    ANSWER_WITHIN, DEAD_AFTER, End, LATELY, Link, LinkConfig, PING_AFTER, PING_AFTER_AT_REST, PING_AFTER_USE,
-};
+use crate::link::{End, Link, LinkConfig};
+use crate::liveness::{Duty, Liveness};
 use crate::stream::SessionStream;
 use crate::unread::Opener;
 use crate::websocket::{Transport, WebSocket};
@@ -31,12 +30,6 @@ const DRAIN_AT_MOST: u64 = 1 << 20;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Control messages waiting in each direction.
 pub(crate) const CONTROL_QUEUE: usize = 32;
-
-/// By how much longer the relay waits before it pings: the client's ping answers for both. A relay with many sessions at
-/// rest then wakes once for each, to read a ping and to answer it, and not once to ask and once to be answered.
-const HEAD_START: Duration = Duration::from_secs(1);
-/// A ping that is due so soon is sent now.
-const SLACK: Duration = Duration::from_millis(100);
 
 /// By how much the window of busy streams may grow beyond yamux's 256 KiB, in all: at a round trip of 100 ms one stream
 /// moves five to eight times this a second. One paused download holds at most this much, half of what a connection may
@@ -78,6 +71,9 @@ pub(crate) fn start<S: Transport, C: Control>(
     };
     let wire = SharedWire(Arc::new(Mutex::new(Wire::new(websocket, link.clone(), texts_in, texts_out))));
     let mode = if opener == Opener::Us { yamux::Mode::Server } else { yamux::Mode::Client };
+    let now = Instant::now();
+    let liveness = Liveness::new(opener, now);
+    let first_look = liveness.due(now, now);
     let driver = Driver {
         connection: yamux::Connection::new(wire.clone(), yamux_config(at_most), mode),
         wire: wire.clone(),
@@ -87,11 +83,8 @@ pub(crate) fn start<S: Transport, C: Control>(
         accepted,
         drains: FuturesUnordered::new(),
         released_later: 0,
-        busy_since: None,
-        used: Instant::now(),
-        settled: false,
-        check: None,
-        timer: Box::pin(tokio::time::sleep(PING_AFTER)),
+        liveness,
+        timer: Box::pin(tokio::time::sleep_until(first_look)),
     };
     let ends =
         Ends { link, texts_in: texts_in_rx, texts_out: texts_out_tx, opens: opens_tx, accepted: accepted_rx };
@@ -143,21 +136,8 @@ struct Driver<S: Transport, C: Control> {
     accepted: Option<mpsc::Sender<SessionStream>>,
     drains: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
     released_later: usize,
-    /// Since when a stream has been open.
-    busy_since: Option<Instant>,
-    /// When the last stream was seen to be gone.
-    used: Instant,
-    /// Whether the timer has fired since: nothing is left to be tidied up.
-    settled: bool,
-    check: Option<Check>,
+    liveness: Liveness,
     timer: Pin<Box<Sleep>>,
-}
-
-/// A doubt about the other side, until something is heard from `since` on.
-#[derive(Clone, Copy)]
-struct Check {
-    since: Instant,
-    by: Instant,
 }
 
 impl<S: Transport, C: Control> Future for Driver<S, C> {
@@ -170,7 +150,7 @@ impl<S: Transport, C: Control> Future for Driver<S, C> {
         match this.turn(cx) {
             Ok(()) if this.drained(cx) => Poll::Ready(End::Closed),
             Ok(()) => {
-                this.look_at_streams(cx);
+                this.follow_streams(cx);
                 ready!(this.poll_clock(cx));
                 Poll::Ready(End::Silent)
             }
@@ -281,31 +261,30 @@ impl<S: Transport, C: Control> Driver<S, C> {
     /// Pings at once when somebody doubts that the other side is still there.
     fn begin_check(&mut self, cx: &mut Context<'_>) {
         let Some(within) = self.link.take_check() else { return };
-        self.ask(Instant::now(), within);
-        self.wake_by(self.check.expect("just begun").by, cx);
-    }
-
-    /// Asks for a sign of life.
-    fn ask(&mut self, now: Instant, within: Duration) {
-        self.check = Some(Check { since: now, by: now + within });
+        let (heard, now) = (self.heard(), Instant::now());
+        self.liveness.doubt(within, heard, now);
         self.wire.lock().ping();
+        self.wake_by(self.liveness.due(heard, now), cx);
     }
 
-    /// A session that was at rest is looked after more closely from now on, and the other way round.
-    fn look_at_streams(&mut self, cx: &mut Context<'_>) {
-        if self.link.open_streams() == 0 {
-            if self.busy_since.take().is_some() {
-                self.used = Instant::now();
-            }
-            // Heard of before it was time: one wake-up less for each session at rest.
-            if self.settled && self.check.is_none() {
-                let next = self.ping_at().max(self.timer.deadline());
-                self.timer.as_mut().reset(next);
-            }
-        } else if self.busy_since.is_none() {
-            self.busy_since = Some(Instant::now());
-            self.settled = false;
-            self.wake_by(self.ping_at(), cx);
+    /// A connection with streams is looked after more closely. One without keeps nothing, and whatever it hears moves its timer,
+    /// so that it need not wake for that.
+    fn follow_streams(&mut self, cx: &mut Context<'_>) {
+        let busy = self.link.open_streams() > 0;
+        if busy && self.liveness.is_busy() {
+            return;
+        }
+        let (heard, now) = (self.heard(), Instant::now());
+        if busy != self.liveness.is_busy() {
+            self.liveness.set_busy(busy, now);
+        }
+        let due = self.liveness.due(heard, now);
+        if busy {
+            self.wake_by(due, cx);
+        } else {
+            self.wire.lock().give_back();
+            let later = due.max(self.timer.deadline());
+            self.timer.as_mut().reset(later);
         }
     }
 
@@ -317,35 +296,24 @@ impl<S: Transport, C: Control> Driver<S, C> {
         }
     }
 
-    /// When the other side has been quiet for so long that it is asked for a sign of life.
-    fn ping_at(&self) -> Instant {
-        let heard = self.wire.lock().last_heard();
-        let due = match self.busy_since {
-            Some(busy) => heard.max(busy) + PING_AFTER,
-            None if heard < self.used + LATELY => heard + PING_AFTER_USE,
-            None => heard + PING_AFTER_AT_REST,
-        };
-        if self.opener == Opener::Us { due + HEAD_START } else { due }
+    fn heard(&self) -> Instant {
+        self.wire.lock().last_heard()
     }
 
     /// Pings when it is time; ready when the other side has been silent for too long.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            let heard = self.wire.lock().last_heard();
-            self.check = self.check.filter(|check| heard < check.since);
-            if self.check.is_some_and(|check| now >= check.by) {
-                return Poll::Ready(());
+            let (heard, now) = (self.heard(), Instant::now());
+            match self.liveness.look(heard, now) {
+                Duty::End => return Poll::Ready(()),
+                Duty::Ask => {
+                    self.wire.lock().ping();
+                    let _ = self.wire.lock().poll_flush_all(cx);
+                }
+                Duty::Wait => {}
             }
             self.wire.lock().give_back();
-            self.settled = self.busy_since.is_none();
-            if self.check.is_none() && now + SLACK >= self.ping_at() {
-                let since = self.busy_since.map_or(heard, |busy| busy.max(heard));
-                self.ask(now, (since + DEAD_AFTER).saturating_duration_since(now).max(ANSWER_WITHIN));
-                let _ = self.wire.lock().poll_flush_all(cx);
-            }
-            // Whether a ping was answered is looked at before the next one is due.
-            let mut next = self.check.map_or_else(|| self.ping_at(), |check| check.by.min(now + PING_AFTER));
+            let mut next = self.liveness.due(heard, now);
             if let Some(request) = self.link.close_request() {
                 next = next.min(request.deadline.max(now + Duration::from_millis(1)));
                 if now >= request.deadline {

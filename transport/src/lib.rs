@@ -10,6 +10,7 @@ pub mod client;
 mod driver;
 mod frames;
 pub mod link;
+mod liveness;
 mod opener;
 pub mod relay;
 pub mod splice;

@@ -54,20 +54,6 @@ pub struct LinkConfig {
     pub budget: Arc<MemoryBudget>,
 }
 
-/// Quiet of the other side, since a stream is open, after which a WebSocket ping asks for a sign of life...
-pub const PING_AFTER: Duration = Duration::from_secs(3);
-/// ...while none is, but one was [`LATELY`]...
-pub const PING_AFTER_USE: Duration = Duration::from_secs(7);
-/// ...and later. The path is then looked after by the system ([`crate::tcp`]), which costs a relay with many sessions at
-/// rest nothing.
-pub const PING_AFTER_AT_REST: Duration = Duration::from_secs(30);
-/// How long a session that was used, or is new, is looked after more closely.
-pub const LATELY: Duration = Duration::from_secs(30);
-/// How long any byte may take to follow a ping, at least.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
-/// Silence after which a connection is dead; later only if a ping was sent late.
-pub const DEAD_AFTER: Duration = Duration::from_secs(10);
-
 #[derive(Debug)]
 pub(crate) struct Link {
     table: Mutex<UnreadTable>,

@@ -1,21 +1,50 @@
-//! What a session asks of the TCP connection below it.
+//! What is asked of TCP connections.
 
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use crate::link::DEAD_AFTER;
+/// How the system finds out that the other side is gone although nobody has anything to say (RFC 9293, section 3.8.4).
+#[derive(Clone, Copy, Debug)]
+pub struct Probes {
+    /// Quiet before the first.
+    pub after: Duration,
+    /// Time between two.
+    pub every: Duration,
+    /// How many go unanswered before the connection ends.
+    pub count: u32,
+}
 
-/// Probes before the system gives up, one a second.
-const PROBES: u32 = 3;
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+impl Probes {
+    /// Of a session: it ends 10 s after its path died.
+    pub const SESSION: Self = Self { after: Duration::from_secs(7), every: Duration::from_secs(1), count: 3 };
+}
 
-/// Sends small segments at once, and lets the system end a connection whose path has been dead for [`DEAD_AFTER`] even if
-/// nobody has anything to say. What cannot be set is left as it is: sessions ask each other, too, only less often.
-pub fn prepare(tcp: &TcpStream) {
-    let quiet = DEAD_AFTER - PROBE_EVERY * PROBES;
-    let keepalive = TcpKeepalive::new().with_time(quiet).with_interval(PROBE_EVERY).with_retries(PROBES);
+/// Has small segments sent at once, and the other side probed. What cannot be set is left as it is.
+pub fn prepare(tcp: &TcpStream, probes: Probes) {
+    let keepalive =
+        TcpKeepalive::new().with_time(probes.after).with_interval(probes.every).with_retries(probes.count);
     let _ = tcp.set_nodelay(true);
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::liveness::DEAD_AFTER;
+
+    #[tokio::test]
+    async fn a_session_whose_path_is_dead_ends_when_it_should() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&tcp, Probes::SESSION);
+        let socket = SockRef::from(&tcp);
+        assert!(socket.keepalive().unwrap() && tcp.nodelay().unwrap());
+        let every = socket.tcp_keepalive_interval().unwrap();
+        let count = socket.tcp_keepalive_retries().unwrap();
+        assert_eq!(socket.tcp_keepalive_time().unwrap() + every * count, DEAD_AFTER, "as the system took it");
+    }
 }

@@ -12,7 +12,7 @@ use std::thread;
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::stream::SessionStream;
 
@@ -20,7 +20,7 @@ thread_local! {
     static HERE: RefCell<Worker> = const { RefCell::new(Worker(None)) };
 }
 
-/// A program's workers. They end when this is dropped, and with them what runs there.
+/// A program's workers. They end when this is dropped, and with them what runs there; so nothing that runs there may own it.
 #[derive(Debug)]
 pub struct Workers {
     workers: Vec<Worker>,
@@ -33,9 +33,9 @@ pub struct Workers {
 pub struct Worker(Option<Arc<Handle>>);
 
 impl Workers {
-    /// As many as the machine has cores, and no more than `most`.
-    pub fn one_per_core_up_to(most: usize) -> io::Result<Self> {
-        Self::start(thread::available_parallelism().map_or(1, usize::from).min(most))
+    /// For so many sessions: one each, but no more than the machine has cores.
+    pub fn for_sessions(sessions: usize) -> io::Result<Self> {
+        Self::start(thread::available_parallelism().map_or(1, usize::from).min(sessions))
     }
 
     /// So many; with none, everything stays on the runtime where it began.
@@ -88,40 +88,38 @@ impl Worker {
         self.0.as_deref().cloned().unwrap_or_else(Handle::current)
     }
 
-    /// Has `guest` served here, to the end. Dropping the future ends it.
-    ///
-    /// # Errors
-    /// If the connection cannot come here; it is closed then.
-    pub async fn serve<G: Guest, F>(
-        &self,
+    /// Has `guest` served here, as one of `tasks`.
+    pub fn spawn<G: Guest, F>(
+        self,
+        tasks: &TaskTracker,
         guest: G,
         serve: impl FnOnce(G) -> F + Send + 'static,
-    ) -> io::Result<()>
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let handle = self.handle();
+        tasks.spawn_on(self.take_in(guest, serve), &handle);
+    }
+
+    /// Has `guest` served here, to the end. Dropping the future ends it.
+    pub async fn serve<G: Guest, F>(&self, guest: G, serve: impl FnOnce(G) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         if self.is_here() {
-            serve(guest).await;
-            return Ok(());
+            return serve(guest).await;
         }
         let served = self.handle().spawn(self.clone().take_in(guest, serve));
-        AbortOnDropHandle::new(served).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        // Whether it panicked is for the panic hook to tell.
+        let _ = AbortOnDropHandle::new(served).await;
     }
 
-    /// Settles `guest` where this future is polled, which must be here, and serves it.
-    ///
-    /// # Errors
-    /// As of [`Self::serve`].
-    pub async fn take_in<G: Guest, F>(
-        self,
-        guest: G,
-        serve: impl FnOnce(G) -> F + Send + 'static,
-    ) -> io::Result<()>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        serve(guest.settle()?).await;
-        Ok(())
+    /// To be polled here. Counts as a resident until it is done.
+    async fn take_in<G: Guest, F: Future<Output = ()>>(self, guest: G, serve: impl FnOnce(G) -> F) {
+        match guest.settle() {
+            Ok(guest) => serve(guest).await,
+            Err(error) => tracing::warn!(%error, "a connection was lost on its way to another thread"),
+        }
     }
 }
 
@@ -172,10 +170,10 @@ mod tests {
             let mut byte = [0];
             tcp.read_exact(&mut byte).await.unwrap();
             let again = then.serve(tcp, move |mut tcp| async move { tcp.write_all(&byte).await.unwrap() });
-            again.await.unwrap();
+            again.await;
         });
         near.write_all(b"x").await.unwrap();
-        echoed.await.unwrap();
+        echoed.await;
         let mut echo = Vec::new();
         near.read_to_end(&mut echo).await.unwrap();
         assert_eq!(echo, b"x");

@@ -355,6 +355,7 @@ impl Driver {
         let handle = worker.handle();
         let running = async move {
             session::run(target, login, options, door, reports).await;
+            // It lived there until now.
             drop(worker);
         };
         self.tasks.spawn_on(running, &handle);

@@ -102,7 +102,7 @@ async fn serve(mut run: Run, register: bool) -> Result<(), Failure> {
         dns_port: run.network.dns_port,
         state: Some(store.inner("memory")?),
         chain: Some(handle.clone()),
-        workers: Workers::one_per_core_up_to(usize::MAX)?,
+        workers: Workers::for_sessions(run.limits.sessions)?,
         tap: None,
     })?;
     let ready = Arc::new(AtomicBool::new(false));

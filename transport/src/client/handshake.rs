@@ -25,8 +25,9 @@ use tunnler_protocol::token::{self, Role};
 use tunnler_protocol::{Address, UnixSeconds};
 
 use super::{ConnectError, Login, RelayTarget};
+use crate::tcp::{self, Probes};
+use crate::tls;
 use crate::websocket::{Incoming, OneHead, Transport, WebSocket};
-use crate::{tcp, tls};
 
 /// How long one address may take to accept a TCP connection while others are left.
 const TCP_DEADLINE: Duration = Duration::from_secs(4);
@@ -129,7 +130,7 @@ async fn reach(target: &RelayTarget) -> Result<(TcpStream, SocketAddr), ConnectE
         let attempt = timeout(TCP_DEADLINE, TcpStream::connect(address)).await;
         match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(tcp) => {
-                tcp::prepare(&tcp);
+                tcp::prepare(&tcp, Probes::SESSION);
                 return Ok((tcp, address));
             }
             Err(source) => failure = ConnectError::Unreachable { relay, address, source },

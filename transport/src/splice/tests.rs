@@ -123,6 +123,52 @@ async fn an_error_or_a_cancellation_aborts_both() {
     drop((a, b));
 }
 
+/// Gives its bytes, and fails when it is asked for more, without waiting in between.
+struct Breaking(&'static [u8]);
+
+impl AsyncRead for Breaking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.0.is_empty() {
+            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+        }
+        buf.put_slice(std::mem::take(&mut self.0));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Breaking {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Abort for Breaking {
+    fn abort(self) {}
+}
+
+#[tokio::test]
+async fn what_came_before_a_failure_goes_out_before_it() {
+    let (_, mut b, _, session, aborted) = ends();
+    let spliced = splice(Breaking(b"the last words"), session, &context(None)).await;
+    assert!(matches!(&spliced.end, SpliceEnd::Cut(error) if error.kind() == ErrorKind::ConnectionReset));
+    let mut got = Vec::new();
+    b.read_to_end(&mut got).await.unwrap();
+    assert_eq!((got.as_slice(), spliced.inward), (&b"the last words"[..], 14));
+    assert_eq!(*aborted.lock().unwrap(), ["session"], "not ended as if that were all");
+}
+
 #[tokio::test]
 async fn an_aborted_socket_is_reset() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
