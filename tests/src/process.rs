@@ -168,6 +168,20 @@ impl Process {
     }
 }
 
+/// What it started ends with it: a master that is killed leaves its workers behind.
+impl Drop for Process {
+    fn drop(&mut self) {
+        let Some(id) = self.child.id() else { return };
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            if let Some(child) = child.parse().ok().and_then(rustix::process::Pid::from_raw) {
+                // An error means that it has ended already.
+                let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
 /// What a finished command said.
 #[derive(Debug)]
 pub struct Output {

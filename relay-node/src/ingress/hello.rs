@@ -1,6 +1,6 @@
 //! Reads a visitor's ClientHello without answering it, whatever its segmentation (RFC 8446, section 5.1).
 
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -109,6 +109,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Replayed<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
 }
 
 #[cfg(test)]
@@ -168,6 +180,18 @@ mod tests {
             assert_eq!(hello.host, Some("mynode.tun.test".parse().unwrap()));
             assert_eq!(hello.raw, bytes[..hello.raw.len()]);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_in_pieces_goes_out_at_once() {
+        let (ours, mut theirs) = tokio::io::duplex(100);
+        let mut replayed = Replayed::new(b"read".to_vec(), ours);
+        let pieces = [IoSlice::new(b"two "), IoSlice::new(b"records")];
+        assert!(replayed.is_write_vectored());
+        assert_eq!(replayed.write_vectored(&pieces).await.unwrap(), 11);
+        let mut all = [0; 11];
+        theirs.read_exact(&mut all).await.unwrap();
+        assert_eq!(&all, b"two records");
     }
 
     #[tokio::test]

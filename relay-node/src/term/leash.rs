@@ -1,6 +1,6 @@
 //! A visitor's connection that can be cut from outside, whoever holds it meanwhile, and that counts its bytes.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,6 +56,12 @@ impl<S: Abort + Unpin> Leash<S> {
             Poll::Pending => Ok(()),
         }
     }
+
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = written {
+            self.traffic.outward.fetch_add(*count as u64, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<S: AsyncRead + Abort + Unpin> AsyncRead for Leash<S> {
@@ -77,9 +83,7 @@ impl<S: AsyncWrite + Abort + Unpin> AsyncWrite for Leash<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
         let written = self.io().poll_write(cx, bytes);
-        if let Poll::Ready(Ok(count)) = written {
-            self.traffic.outward.fetch_add(count as u64, Ordering::Relaxed);
-        }
+        self.count(&written);
         written
     }
 
@@ -91,6 +95,21 @@ impl<S: AsyncWrite + Abort + Unpin> AsyncWrite for Leash<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
         self.io().poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        let written = self.io().poll_write_vectored(cx, bytes);
+        self.count(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 }
 
@@ -120,13 +139,14 @@ mod tests {
         visitor.write_all(b"hello").await.unwrap();
         let mut hello = [0; 5];
         leash.read_exact(&mut hello).await.unwrap();
-        leash.write_all(b"hi").await.unwrap();
-        assert_eq!(traffic.bytes(), (5, 2));
+        leash.write_all(b"h").await.unwrap();
+        assert_eq!(leash.write_vectored(&[IoSlice::new(b"i"), IoSlice::new(b"!")]).await.unwrap(), 2);
+        assert_eq!(traffic.bytes(), (5, 3));
         let waiting = tokio::spawn(async move { leash.read(&mut [0]).await });
         cut.cancel();
         let error = waiting.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
-        visitor.read_exact(&mut [0; 2]).await.unwrap();
+        visitor.read_exact(&mut [0; 3]).await.unwrap();
         let seen = visitor.read(&mut [0]).await.unwrap_err();
         assert_eq!(seen.kind(), io::ErrorKind::ConnectionReset);
     }

@@ -29,9 +29,9 @@ enum Role {
         /// Seconds of one measurement
         #[arg(long, default_value_t = 1.5)]
         seconds: f64,
-        /// Only paths whose name contains this
-        #[arg(long)]
-        only: Option<String>,
+        /// Only paths whose name contains this; may be repeated
+        #[arg(long, value_name = "TEXT")]
+        only: Vec<String>,
         /// Where JSON goes
         #[arg(long, default_value = "target/bench.json")]
         out: PathBuf,

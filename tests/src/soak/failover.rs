@@ -1,4 +1,4 @@
-//! Takes the relay in use away under steady visits, again and again, in four ways.
+//! Takes the relay in use away, again and again, in six ways: four under steady visits, two where nobody visits.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -17,6 +17,8 @@ use crate::world::World;
 const VISITS_A_SECOND: u32 = 10;
 /// Time between the restoration of a relay and the next blow: its clients have forgotten the failure by then.
 const CALM: Duration = Duration::from_secs(6);
+/// After so long without a stream the ends of a session ask each other seldom.
+const REST: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Blow {
@@ -24,22 +26,53 @@ enum Blow {
     Kill,
     /// The process freezes: nothing answers, connections stay.
     Stop,
+    /// The same to a session at rest.
+    StopAtRest,
     /// Its link is down: nothing arrives or leaves.
     Cut,
+    /// The same to a session at rest.
+    CutAtRest,
     /// It keeps its sessions and swallows every new visitor.
     Swallow,
 }
 
-/// Within three visits of its own name a client leaves a relay that swallows visitors.
-const EXPOSED: Duration = Duration::from_secs(180);
+impl Blow {
+    const ALL: [Self; 6] =
+        [Self::Kill, Self::Stop, Self::StopAtRest, Self::Cut, Self::CutAtRest, Self::Swallow];
 
-/// Deals `rounds` blows of each kind, of the slow kind a tenth. True if no visit failed and swallowers were left in time.
+    fn is_slow(self) -> bool {
+        matches!(self, Self::StopAtRest | Self::CutAtRest | Self::Swallow)
+    }
+
+    /// How long visits go on, if there are any.
+    fn visited(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Kill => 10,
+            Self::Stop | Self::Cut => 20,
+            Self::StopAtRest | Self::CutAtRest => 0,
+            Self::Swallow => 180,
+        })
+    }
+
+    /// How long it may take until DNS names two healthy relays: a frozen one is known after 10 s of silence, of a session at
+    /// rest after another 23; within three visits of its own name a client leaves a relay that swallows visitors.
+    fn patience(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Kill => 5,
+            Self::Stop | Self::Cut | Self::CutAtRest => 15,
+            Self::StopAtRest => 40,
+            Self::Swallow => 180,
+        })
+    }
+}
+
+/// Deals `rounds` blows of each kind, of the slow kinds a tenth. True if no visit failed and each relay was left in time.
 pub async fn run(dir: &Path, rounds: usize) -> Result<bool> {
     let filter = Filter::new().await?;
     let mut published = Published::start(dir, 4).await?;
     let mut held = true;
-    for blow in [Blow::Kill, Blow::Stop, Blow::Cut, Blow::Swallow] {
-        let rounds = if blow == Blow::Swallow { rounds.div_ceil(10) } else { rounds };
+    for blow in Blow::ALL {
+        let rounds = if blow.is_slow() { rounds.div_ceil(10) } else { rounds };
         let (mut times, mut visits, mut failed, mut slowest) = (Vec::new(), 0, 0, 0_f64);
         for round in 0..rounds {
             let (time, report) = published.suffer(blow, &filter).await?;
@@ -57,7 +90,7 @@ pub async fn run(dir: &Path, rounds: usize) -> Result<bool> {
             "two_healthy_s": { "p50": quantile(&times, 0.5), "p99": quantile(&times, 0.99) },
         });
         println!("{line}");
-        held &= failed == 0 && times.last().is_none_or(|longest| *longest <= EXPOSED.as_secs_f64());
+        held &= failed == 0 && times.last().is_none_or(|longest| *longest <= blow.patience().as_secs_f64());
     }
     Ok(held)
 }
@@ -68,25 +101,24 @@ impl Published {
         self.two_named().await?;
         tokio::time::sleep(CALM).await;
         let index = self.relay_in_use().await?;
+        let visited = blow.visited();
+        if visited.is_zero() {
+            tokio::time::sleep(REST).await;
+        }
         let ip = self.world.relays[index].ingress().ip();
-        let length = Duration::from_secs(match blow {
-            Blow::Kill => 10,
-            Blow::Stop | Blow::Cut => 20,
-            Blow::Swallow => 180,
-        });
         let visits = tokio::spawn({
             let (visitor, host) = (self.visitor.clone(), self.client.host().to_owned());
-            async move { load::visit(&visitor, &host, "/", SECRET_PHRASE, VISITS_A_SECOND, length).await }
+            async move { load::visit(&visitor, &host, "/", SECRET_PHRASE, VISITS_A_SECOND, visited).await }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         let begun = Instant::now();
         match blow {
             Blow::Kill => self.world.relays[index].process.kill().await?,
-            Blow::Stop => self.world.relays[index].process.signal(Signal::Stop)?,
-            Blow::Cut => filter.cut(ip).await?,
+            Blow::Stop | Blow::StopAtRest => self.world.relays[index].process.signal(Signal::Stop)?,
+            Blow::Cut | Blow::CutAtRest => filter.cut(ip).await?,
             Blow::Swallow => filter.swallow(ip).await?,
         }
-        World::wait_for("two healthy relays in DNS", EXPOSED * 2, || async {
+        World::wait_for("two healthy relays in DNS", blow.patience() * 2, || async {
             let named = self.visitor.addresses(self.client.host()).await.unwrap_or_default();
             named.len() >= 2 && !named.contains(&ip)
         })
@@ -95,8 +127,8 @@ impl Published {
         let visits = visits.await?;
         match blow {
             Blow::Kill => self.restart(index).await?,
-            Blow::Stop => self.world.relays[index].process.signal(Signal::Continue)?,
-            Blow::Cut | Blow::Swallow => filter.mend().await?,
+            Blow::Stop | Blow::StopAtRest => self.world.relays[index].process.signal(Signal::Continue)?,
+            Blow::Cut | Blow::CutAtRest | Blow::Swallow => filter.mend().await?,
         }
         Ok((time, visits))
     }
