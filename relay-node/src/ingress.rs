@@ -100,7 +100,6 @@ async fn welcome(shared: Arc<Shared>, mut tcp: TcpStream, address: SocketAddr, n
         return visitor.refuse(Alert::UnrecognizedName).await;
     };
     if host == shared.own_host {
-        tcp::prepare(&visitor.io, Probes::SESSION);
         return own_host::serve(shared, Replayed::new(raw, visitor.io), address, newcomer).await;
     }
     drop(newcomer);

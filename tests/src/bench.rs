@@ -3,6 +3,7 @@
 //! Relays and clients are the release programs on a local ledger. Speed is reported as medians and ratios; what a user
 //! must be able to rely on is a bar.
 
+pub mod bare;
 mod link;
 pub mod peers;
 pub mod report;
@@ -20,8 +21,8 @@ use anyhow::Result;
 use crate::process::Scratch;
 use report::{Report, Strictness, Wanted};
 use stand::{
-    DIRECT, EDGE, FAR, Measured, NGINX, NGINX_RATHOLE, PASS, Path, RATHOLE, RATHOLE_AS_IT_COMES, RATHOLE_WS,
-    RATHOLE_WS_AS_IT_COMES, Stand, TCP, TERM,
+    BARE, DIRECT, EDGE, FAR, Measured, NGINX, NGINX_RATHOLE, PASS, Path, RATHOLE, RATHOLE_AS_IT_COMES,
+    RATHOLE_WS, RATHOLE_WS_AS_IT_COMES, Stand, TCP, TERM,
 };
 use visits::Way;
 
@@ -137,6 +138,8 @@ fn judge(report: &mut Report) {
     }
     report.compare(IN_ONE, TCP, Some(RATHOLE_WS), AtLeast(2.5), Aim);
     report.compare(IN_ONE, TCP, Some(RATHOLE), AtLeast(1.5), Aim);
+    report.compare(&many, TCP, Some(BARE), AtLeast(1.0), Aim);
+    report.compare(&many, BARE, Some(RATHOLE_WS), AtLeast(2.5), Aim);
     report.compare(&many, TCP, Some(DIRECT), AtLeast(0.5), Aim);
     report.compare(&many, TCP, Some(RATHOLE_WS_AS_IT_COMES), AtLeast(2.5), Aim);
     report.compare(&many, TCP, Some(RATHOLE_AS_IT_COMES), AtLeast(1.5), Aim);

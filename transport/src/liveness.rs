@@ -13,7 +13,7 @@ pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(10);
 const ASK_AFTER: Duration = Duration::from_secs(3);
 /// ...while none is, but one was [`LATELY`]...
 const ASK_AFTER_USE: Duration = Duration::from_secs(7);
-/// ...and later. The system then looks after the path ([`crate::tcp`]), which costs a relay with many sessions nothing.
+/// ...and later. The client's system then looks after the path ([`crate::tcp`]), which costs a relay with many sessions nothing.
 const ASK_AFTER_AT_REST: Duration = Duration::from_secs(30);
 /// How long a connection that was used, or is new, is looked after more closely.
 const LATELY: Duration = Duration::from_secs(30);

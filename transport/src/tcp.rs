@@ -17,7 +17,8 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Of a session: it ends 10 s after its path died.
+    /// Of a session, for its client, which must find another relay: it ends 10 s after its path died. A relay leaves this alone.
+    /// Its system would probe all sessions of one moment in bursts, and what a full queue drops looks like a dead path.
     pub const SESSION: Self = Self { after: Duration::from_secs(7), every: Duration::from_secs(1), count: 3 };
 }
 

@@ -1,18 +1,15 @@
 //! Looks at relays from outside a session: how far one is, and whether visitors who reach it reach this client.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tunnler_edge::certificate::covered_until;
 use tunnler_protocol::agent::Visit;
 use tunnler_protocol::{HostName, UnixSeconds};
+use tunnler_transport::tls;
 
 const MEASURE_DEADLINE: Duration = Duration::from_secs(2);
 const VISIT_DEADLINE: Duration = Duration::from_secs(10);
@@ -71,65 +68,15 @@ fn is_alert(error: &std::io::Error) -> bool {
     matches!(inner, Some(rustls::Error::AlertReceived(_)))
 }
 
+/// The certificate that is shown, whoever issued it; that whoever shows it has its key is checked by the handshake.
 async fn shown_leaf(
     address: SocketAddr,
     host: &HostName,
 ) -> std::io::Result<Option<CertificateDer<'static>>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let seen =
-        Arc::new(Seen { leaf: Mutex::default(), algorithms: provider.signature_verification_algorithms });
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(std::io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(seen.clone())
-        .with_no_client_auth();
+    let (config, _) = tls::client_config(None);
     let name = ServerName::try_from(host.to_string()).map_err(std::io::Error::other)?;
     let tcp = TcpStream::connect(address).await?;
-    TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
-    Ok(seen.leaf.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take())
-}
-
-/// Keeps the leaf for comparison instead of judging it; that its holder answered is checked by the handshake.
-#[derive(Debug)]
-struct Seen {
-    leaf: Mutex<Option<CertificateDer<'static>>>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Seen {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let mut seen = self.leaf.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *seen = Some(leaf.clone().into_owned());
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, leaf, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    let stream = TlsConnector::from(config).connect(name, tcp).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    Ok(shown.cloned().map(CertificateDer::into_owned))
 }

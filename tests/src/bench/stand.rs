@@ -32,6 +32,8 @@ pub const RATHOLE: &str = "rathole, plain";
 pub const RATHOLE_WS_AS_IT_COMES: &str = "rathole, WebSocket, as it comes";
 /// See [`RATHOLE_WS_AS_IT_COMES`].
 pub const RATHOLE_AS_IT_COMES: &str = "rathole, plain, as it comes";
+/// The core of a tunnel alone: see [`super::bare`].
+pub const BARE: &str = "bare yamux, WebSocket and TLS";
 /// HTTPS through a relay to the client's TLS end.
 pub const PASS: &str = "tunnler, HTTPS";
 /// HTTPS that the relay ends itself, for a service in term mode.
@@ -125,6 +127,12 @@ impl Stand {
             ["--chain", &pem("bench-chain.pem"), "--tls-key", &pem("bench-key.pem")].map(str::to_owned);
         let (edge_page_server, edge_page) = edge(dir, "edge-page", &certificate, page).await?;
         let (edge_bodies_server, edge_bodies) = edge(dir, "edge-bodies", &certificate, bodies).await?;
+        let control = ports::local()?;
+        let bare = [certificate.to_vec(), vec!["--control".into(), control.to_string()]].concat();
+        let (bare_server, bare) = role(dir, "bare-server", &bare).await?;
+        let mut bare_client = Command::new(std::env::current_exe()?);
+        bare_client.args(["bare-client", "--control", &control.to_string(), "--upstream", &page.to_string()]);
+        let bare_client = Process::spawn("bare-client", bare_client, dir)?;
 
         say("publishing");
         let relay = world.relays[0].ingress();
@@ -178,6 +186,7 @@ impl Stand {
             plain(RATHOLE, rathole.page, rathole.bodies),
             measured(Measured::Requests, RATHOLE_WS_AS_IT_COMES, as_it_comes[0].page, as_it_comes[0].bodies),
             measured(Measured::Requests, RATHOLE_AS_IT_COMES, as_it_comes[1].page, as_it_comes[1].bodies),
+            measured(Measured::Requests, BARE, bare, bare),
             https(PASS, "page", "bodies"),
             https(TERM, "term-page", "term-bodies"),
             tls(NGINX_RATHOLE, proxy.tunnelled, proxy.tunnelled),
@@ -194,7 +203,14 @@ impl Stand {
             rathole_ws,
             _as_it_comes: as_it_comes,
             _proxy: proxy,
-            _processes: vec![upstream, bodies_server, edge_page_server, edge_bodies_server],
+            _processes: vec![
+                upstream,
+                bodies_server,
+                edge_page_server,
+                edge_bodies_server,
+                bare_server,
+                bare_client,
+            ],
             _others: [tcp_bodies, far_page, far_bodies],
             _cable: cable,
         })

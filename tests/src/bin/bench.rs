@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
-use tunnler_tests::bench::{self, Options, roles, sessions};
+use tunnler_tests::bench::{self, Options, bare, roles, sessions};
 
 /// Measures the data path.
 #[derive(Parser)]
@@ -50,6 +50,26 @@ enum Role {
     Bodies {
         #[arg(long)]
         listen: SocketAddr,
+    },
+    /// The visitors' end of a tunnel that is nothing but its core
+    #[command(hide = true)]
+    BareServer {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        control: SocketAddr,
+        #[arg(long)]
+        chain: PathBuf,
+        #[arg(long)]
+        tls_key: PathBuf,
+    },
+    /// Its other end
+    #[command(hide = true)]
+    BareClient {
+        #[arg(long)]
+        control: SocketAddr,
+        #[arg(long)]
+        upstream: SocketAddr,
     },
     /// End TLS and proxy, without a tunnel
     #[command(hide = true)]
@@ -93,6 +113,15 @@ async fn play(role: Role) -> Result<ExitCode> {
         }
         Role::Bodies { listen } => {
             roles::bodies(TcpListener::bind(listen).await?).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Role::BareServer { listen, control, chain, tls_key } => {
+            let control = TcpListener::bind(control).await?;
+            bare::server(TcpListener::bind(listen).await?, control, &chain, &tls_key).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Role::BareClient { control, upstream } => {
+            bare::client(control, upstream).await?;
             Ok(ExitCode::SUCCESS)
         }
         Role::Edge { listen, chain, tls_key, upstream } => {
