@@ -120,6 +120,7 @@ pub async fn soak(count: usize, idle: Duration) -> Result<Found> {
     say("idle");
     tokio::time::sleep(SETTLE).await;
     let (fresh_bytes, before) = (each(resident(relay)?), idle_share(relay, idle / 2).await?);
+    ensure!(crowd.lost() == 0, "{} sessions were lost, fresh and idle", crowd.lost());
     say(&format!("{} KiB a session; each carries {CARRIED} bytes both ways", fresh_bytes / 1024));
     let started = Instant::now();
     crowd.carry(world.relays[0].ingress()).await?;
