@@ -17,7 +17,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Run {
-    /// Takes the relay in use away again and again under steady visits: killed, frozen, cut off.
+    /// Takes the relay in use away again and again under steady visits and at rest: killed, frozen, cut off.
     ///
     /// Cutting off needs a network namespace of its own: unshare --map-root-user --net.
     Failover {
