@@ -56,6 +56,10 @@ pub async fn run(options: &Options) -> Result<Report> {
     let only = &options.only;
     let wanted = |path: &&Path| only.is_empty() || only.iter().any(|part| path.name.contains(part.as_str()));
     let paths: Vec<&Path> = stand.paths.iter().filter(wanted).collect();
+    if only.is_empty() {
+        say("memory of a session");
+        stand.memory_of_a_session(&mut report).await?;
+    }
     for round in 1..=options.rounds {
         say(&format!("round {round} of {}", options.rounds));
         for at_once in AT_ONCE {
@@ -85,9 +89,9 @@ pub async fn run(options: &Options) -> Result<Report> {
             report.add(NEW, "1/s", path.name, path.page.connections(NEW_AT_ONCE, options.span)?);
         }
     }
-    if options.only.is_empty() {
+    if only.is_empty() {
         say("memory");
-        stand.memory(&mut report).await?;
+        stand.memory(&mut report)?;
     }
     judge(&mut report);
     std::fs::write(&options.out, serde_json::to_string_pretty(&report)?)?;

@@ -21,6 +21,7 @@ use tunnler_transport::{
 
 use super::usage::{processor_time, resident};
 use crate::process::Scratch;
+use crate::world::programs::RelayNode;
 use crate::world::{Layout, World, ZONE};
 
 /// Logins, and visitors, at once.
@@ -68,9 +69,8 @@ pub struct Found {
 }
 
 impl Crowd {
-    /// Attaches `count` sessions, each of a client of its own, to the first relay of `world`.
-    pub async fn attach(world: &World, count: usize) -> Result<Self> {
-        let node = &world.relays[0];
+    /// Attaches `count` sessions, each of a client of its own, to `node`.
+    pub async fn attach(node: &RelayNode, count: usize) -> Result<Self> {
         let target = RelayTarget {
             relay: node.relay(),
             host: format!("{}.relay.{ZONE}", node.relay().label()).parse()?,
@@ -113,7 +113,7 @@ pub async fn soak(count: usize, idle: Duration) -> Result<Found> {
     let empty = resident(relay)?;
     say(&format!("{count} clients log in"));
     let started = Instant::now();
-    let crowd = Crowd::attach(&world, count).await?;
+    let crowd = Crowd::attach(&world.relays[0], count).await?;
     let login_seconds = started.elapsed().as_secs_f64();
     let each = |resident: usize| resident.saturating_sub(empty) / count;
 
