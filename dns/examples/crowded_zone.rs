@@ -127,7 +127,7 @@ fn validators_question(owner: &str) -> anyhow::Result<Vec<u8>> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let arguments: Vec<String> = std::env::args().collect();
     let names: u32 = arguments.get(1).map_or(Ok(100_000), |text| text.parse())?;
     let signed = arguments.get(2).is_some_and(|text| text == "signed");

@@ -135,7 +135,7 @@ fn cpu(name: &str) -> f64 {
 
 #[test]
 fn a_million_keys_of_one_relay_cost_little() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let runtime = |name: &str| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(1).thread_name(name).enable_all().build().unwrap()

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
@@ -69,12 +69,11 @@ impl TlsEnd {
     /// Offers HTTP/2 and HTTP/1.1 over TLS 1.3 and 1.2 with the certificates of `certificates`.
     ///
     /// # Panics
-    /// Never: the provider is compiled in and supports both versions.
+    /// If the process's rustls provider lacks TLS 1.3 or 1.2.
     pub fn new(certificates: Arc<Certificates>) -> Self {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(VERSIONS)
-            .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
+            .expect("the provider speaks TLS 1.2 and 1.3")
             .with_no_client_auth()
             .with_cert_resolver(certificates);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -100,4 +99,9 @@ impl TlsEnd {
             if connection.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
         Ok(TlsVisitor { stream, host, protocol })
     }
+}
+
+/// The provider that this process installed, or aws-lc-rs.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()))
 }

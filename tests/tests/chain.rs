@@ -17,7 +17,7 @@ use tunnler_tests::world::{Layout, World, ZONE};
 
 #[tokio::test]
 async fn the_chain_is_shown_followed_and_remembered() -> Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let dir = Scratch::new()?;
     let layout = Layout { relays: 1, ..Layout::default() };
     let mut world = World::start(dir.path(), &layout, |step| println!("{step}")).await?;

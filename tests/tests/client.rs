@@ -37,7 +37,7 @@ async fn arrives(visitor: &Visitor) -> bool {
 
 #[tokio::test]
 async fn the_client_comes_back_from_everything_with_its_certificate() -> Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let scratch = Scratch::new()?;
     let mut world = World::start(scratch.path(), &Layout::default(), |step| println!("{step}")).await?;
     let web = Web::start().await?;
@@ -240,7 +240,7 @@ async fn pintheon(private: bool, account: &str) -> Result<std::net::SocketAddr> 
 
 #[tokio::test]
 async fn a_pintheon_node_is_published_without_its_private_side() -> Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let scratch = Scratch::new()?;
     let layout = Layout { relays: 1, ..Layout::default() };
     let mut world = World::start(scratch.path(), &layout, |step| println!("{step}")).await?;
@@ -312,7 +312,7 @@ async fn a_pintheon_node_is_published_without_its_private_side() -> Result<()> {
 
 #[tokio::test]
 async fn a_configuration_file_is_followed() -> Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let scratch = Scratch::new()?;
     let layout = Layout { relays: 1, ..Layout::default() };
     let mut world = World::start(scratch.path(), &layout, |step| println!("{step}")).await?;

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_relay_that_knows_only_dead_relays_of_a_client_finds_it_by_dns() -> Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let dir = Scratch::new()?;
     let layout = Layout { relays: 3, ..Layout::default() };
     let mut world = World::start(dir.path(), &layout, |step| println!("{step}")).await?;

@@ -28,7 +28,7 @@ async fn python_token(key: &SecretKey, audience: &str, challenge: &str) -> Resul
 
 #[tokio::test]
 async fn a_token_of_the_python_library_logs_in_and_is_not_accepted_twice() -> Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let dir = Scratch::new()?;
     let layout = Layout { relays: 1, ..Layout::default() };
     let world = World::start(dir.path(), &layout, |step| println!("{step}")).await?;

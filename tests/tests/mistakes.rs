@@ -29,7 +29,7 @@ async fn refuses(mut command: Command, code: i32, words: &[&str]) -> Result<()> 
 
 #[tokio::test]
 async fn mistakes_are_told_in_one_line() -> Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let dir = Scratch::new()?;
     let layout = Layout { relays: 1, ..Layout::default() };
     let mut world = World::start(dir.path(), &layout, |step| println!("{step}")).await?;

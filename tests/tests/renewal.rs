@@ -77,7 +77,7 @@ async fn visit(
 
 #[tokio::test]
 async fn the_old_certificate_serves_while_the_ca_limits_falls_and_forgets_nonces() -> Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let scratch = Scratch::new()?;
     let layout = Layout { relays: 1, ca: Reach::Fronted, ..Layout::default() };
     let mut world = World::start(scratch.path(), &layout, |step| println!("{step}")).await?;

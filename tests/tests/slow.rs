@@ -89,7 +89,7 @@ struct Stage {
 
 impl Stage {
     async fn set(dir: &std::path::Path) -> Result<Self> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        tunnler_transport::tls::install_provider();
         let layout = Layout { relays: 1, ..Layout::default() };
         let mut world = World::start(dir, &layout, |step| println!("{step}")).await?;
         let target = web().await?.to_string();

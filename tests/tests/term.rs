@@ -35,7 +35,7 @@ struct Scene {
 
 impl Scene {
     async fn start(dir: &Path) -> Result<Self> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        tunnler_transport::tls::install_provider();
         let mut world = World::start(dir, &Layout::default(), |step| println!("{step}")).await?;
         let web = Web::start().await?;
         let target = web.address().to_string();

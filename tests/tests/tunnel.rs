@@ -28,7 +28,7 @@ struct Published {
 
 impl Published {
     async fn start(dir: &std::path::Path) -> Result<Self> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        tunnler_transport::tls::install_provider();
         let mut world = World::start(dir, &Layout::default(), |step| println!("{step}")).await?;
         let web = Web::start().await?;
         let (secret, key) = world.funded_key("publisher").await?;

@@ -28,7 +28,7 @@ struct Stage {
 impl Stage {
     /// `mode` is what the configuration says of each service: who ends the visitor's TLS.
     async fn set(dir: &Path, mode: &str) -> Result<Self> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        tunnler_transport::tls::install_provider();
         let mut world =
             World::start(dir, &Layout { relays: 1, ..Layout::default() }, |step| println!("{step}")).await?;
         let mut python = Command::new(python()?);

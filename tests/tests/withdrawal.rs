@@ -85,7 +85,7 @@ fn report(what: &str, mut took: Vec<Duration>) -> Duration {
 
 #[tokio::test]
 async fn killed_frozen_and_draining_relays_are_withdrawn_in_time() -> Result<()> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let dir = Scratch::new()?;
     let layout = Layout { relays: RELAYS, ..Layout::default() };
     let mut world = World::start(dir.path(), &layout, |step| println!("{step}")).await?;

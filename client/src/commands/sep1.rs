@@ -115,11 +115,7 @@ async fn fetch(
     host: &HostName,
     roots: Arc<RootCertStore>,
 ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let name = ServerName::try_from(host.to_string())?;
     let tcp = TcpStream::connect(address).await?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;

@@ -31,7 +31,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const SERVER_KEY: u8 = 201;
 
 fn install_provider() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
 }
 
 fn config(state: Option<PathBuf>) -> Config {

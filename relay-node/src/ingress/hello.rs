@@ -130,7 +130,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     fn client_hello(host: &str) -> Vec<u8> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        tunnler_transport::tls::install_provider();
         let (config, _) = tunnler_transport::tls::client_config(None);
         let mut config = Arc::unwrap_or_clone(config);
         // Long enough for several records and segments.

@@ -86,7 +86,7 @@ impl World {
     }
 
     pub async fn with(change: impl FnOnce(&mut RelayConfig)) -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        tunnler_transport::tls::install_provider();
         let (sender, receiver) = watch::channel(Some(Arc::new(directory(vec![named("mynode", &key(1))]))));
         let own_host = "relay.example".parse().unwrap();
         let mut config = RelayConfig {

@@ -87,7 +87,7 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     match play(Arguments::parse().role).await {
         Ok(code) => code,
         Err(error) => {

@@ -26,7 +26,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let arguments = Arguments::parse();
     let options =
         Options { keep: arguments.keep, smoke: arguments.smoke, json: arguments.json, dir: arguments.dir };

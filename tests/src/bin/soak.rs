@@ -35,7 +35,7 @@ enum Run {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tunnler_transport::tls::install_provider();
     let arguments = Arguments::parse();
     let scratch = match Scratch::new() {
         Ok(scratch) => scratch,

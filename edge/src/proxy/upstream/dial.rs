@@ -9,7 +9,7 @@ use http::uri::{Scheme, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, rustls};
 
 use super::{Target, UpstreamTls};
+use crate::tls::provider;
 
 /// Opens connections to one target; the URI of a request has no say in it.
 #[derive(Clone)]
@@ -119,11 +120,11 @@ impl AsyncWrite for UpstreamStream {
 }
 
 pub(crate) fn client_config(tls: &UpstreamTls) -> ClientConfig {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("aws-lc-rs speaks TLS 1.2 and 1.3");
+        .expect("the provider speaks TLS 1.2 and 1.3");
     let pin = match tls {
         UpstreamTls::Roots(roots) => {
             return builder.with_root_certificates(roots.clone()).with_no_client_auth();
