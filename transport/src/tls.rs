@@ -157,7 +157,8 @@ impl ServerCertVerifier for AnyCertificate {
 #[cfg(test)]
 mod tests {
     use rustls::pki_types::PrivateKeyDer;
-    use rustls::{CipherSuite, NamedGroup};
+    use rustls::version::TLS12;
+    use rustls::{CipherSuite, NamedGroup, SupportedProtocolVersion};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -165,6 +166,7 @@ mod tests {
 
     /// What a handshake agreed on; the exporters of both ends are the same.
     async fn shake_hands(
+        version: &'static SupportedProtocolVersion,
         client: CryptoProvider,
         server: CryptoProvider,
     ) -> (Option<CipherSuite>, Option<NamedGroup>) {
@@ -173,11 +175,11 @@ mod tests {
         let mut roots = RootCertStore::empty();
         roots.add(key.cert.der().clone()).unwrap();
         let server =
-            ServerConfig::builder_with_provider(Arc::new(server)).with_protocol_versions(&[&TLS13]).unwrap();
+            ServerConfig::builder_with_provider(Arc::new(server)).with_protocol_versions(&[version]).unwrap();
         let server =
             server.with_no_client_auth().with_single_cert(vec![key.cert.der().clone()], private).unwrap();
         let client =
-            ClientConfig::builder_with_provider(Arc::new(client)).with_protocol_versions(&[&TLS13]).unwrap();
+            ClientConfig::builder_with_provider(Arc::new(client)).with_protocol_versions(&[version]).unwrap();
         let client = client.with_root_certificates(roots).with_no_client_auth();
         let (near, far) = duplex(64 * 1024);
         let (near, far) = tokio::join!(
@@ -201,9 +203,17 @@ mod tests {
     #[tokio::test]
     async fn wherever_the_ciphers_come_from_ends_agree_and_keys_are_post_quantum() {
         for (client, server) in [(false, false), (false, true), (true, false), (true, true)] {
-            let (suite, group) = shake_hands(provider(client), provider(server)).await;
+            let (suite, group) = shake_hands(&TLS13, provider(client), provider(server)).await;
             assert_eq!(suite, Some(CipherSuite::TLS13_AES_256_GCM_SHA384), "{client} {server}");
             assert_eq!(group, Some(NamedGroup::X25519MLKEM768), "{client} {server}");
+            // Old visitors.
+            let (suite, group) = shake_hands(&TLS12, provider(client), provider(server)).await;
+            assert_eq!(
+                suite,
+                Some(CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
+                "{client} {server}"
+            );
+            assert_eq!(group, Some(NamedGroup::X25519), "{client} {server}");
         }
     }
 }
