@@ -96,6 +96,8 @@ impl Entrance {
     fn wrk(&self, path: &str, connections: usize, duration: Duration) -> Result<Requests> {
         let mut wrk = Command::new("wrk");
         wrk.args(["--threads", "1", "--connections", &connections.to_string(), "--latency"]);
+        // Who is slow is to be measured, not refused: rathole's WebSocket makes one of 256 wait 2 s now and then.
+        wrk.args(["--timeout", "10"]);
         // Whole seconds are all it understands.
         wrk.args(["--duration", &duration.as_secs_f64().ceil().to_string()]);
         let said = wrk.arg(format!("http://{}{path}", self.address)).output().context("cannot start wrk")?;
