@@ -178,12 +178,19 @@ async fn of_a_thousand_streams_one_that_is_never_read_slows_no_other() {
         }
         start.elapsed()
     };
+    let median = async || {
+        let mut rounds = [round(STREAMS - 1).await, round(STREAMS - 1).await, round(STREAMS - 1).await];
+        rounds.sort();
+        rounds[1]
+    };
     let mut greedy = TcpStream::connect(address).await.unwrap();
-    let alone = round(STREAMS - 1).await;
+    // The first thousand warm everything up.
+    round(STREAMS - 1).await;
+    let alone = median().await;
     greedy.write_all(&hello).await.unwrap();
     greedy.write_all(&[0]).await.unwrap();
     eventually("it is being sent to", || async { greedy.peek(&mut [0]).await.is_ok_and(|n| n > 0) }).await;
-    let beside = round(STREAMS - 1).await;
+    let beside = median().await;
     eprintln!("999 visitors beside one that is silent: {alone:?}, beside one that never reads: {beside:?}");
     assert!(beside <= alone * 4 + Duration::from_millis(20), "{beside:?}, {alone:?} beside an equal load");
     assert!(observer.unread_bytes() < 17 << 20);
