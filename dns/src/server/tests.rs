@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tunnler_protocol::directory::{AddressPolicy, Directory, Heartbeat, Relay};
 use tunnler_protocol::presence::Presence;
 use tunnler_protocol::time::{LedgerTime, UnixMillis};
+use tunnler_transport::tls::install_provider;
 
 use self::relay::FeedRelay;
 use super::*;
@@ -29,10 +30,6 @@ use crate::serve::tls::CertificateFiles;
 const SECOND: Duration = Duration::from_secs(1);
 /// The server's key: the first zone server of the fixture.
 const SERVER_KEY: u8 = 201;
-
-fn install_provider() {
-    tunnler_transport::tls::install_provider();
-}
 
 fn config(state: Option<PathBuf>) -> Config {
     install_provider();

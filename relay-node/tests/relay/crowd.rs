@@ -139,6 +139,7 @@ async fn connections_of_one_session_share_its_visitors() {
 async fn of_a_thousand_streams_one_that_is_never_read_slows_no_other() {
     const STREAMS: usize = 1000;
     const BODY: usize = 32 * 1024;
+    const PAIRS: usize = 5;
     let world = World::new().await;
     let mut sites = JoinSet::new();
     for _ in 0..4 {
@@ -178,22 +179,26 @@ async fn of_a_thousand_streams_one_that_is_never_read_slows_no_other() {
         }
         start.elapsed()
     };
-    let median = async || {
-        let mut rounds = [round(STREAMS - 1).await, round(STREAMS - 1).await, round(STREAMS - 1).await];
-        rounds.sort();
-        rounds[1]
-    };
-    let mut greedy = TcpStream::connect(address).await.unwrap();
     // The first thousand warm everything up.
     round(STREAMS - 1).await;
-    let alone = median().await;
-    greedy.write_all(&hello).await.unwrap();
-    greedy.write_all(&[0]).await.unwrap();
-    eventually("it is being sent to", || async { greedy.peek(&mut [0]).await.is_ok_and(|n| n > 0) }).await;
-    let beside = median().await;
-    eprintln!("999 visitors beside one that is silent: {alone:?}, beside one that never reads: {beside:?}");
-    assert!(beside <= alone * 4 + Duration::from_millis(20), "{beside:?}, {alone:?} beside an equal load");
-    assert!(observer.unread_bytes() < 17 << 20);
+    let mut ratios = Vec::new();
+    for _ in 0..PAIRS {
+        let mut greedy = TcpStream::connect(address).await.unwrap();
+        let alone = round(STREAMS - 1).await;
+        greedy.write_all(&hello).await.unwrap();
+        greedy.write_all(&[0]).await.unwrap();
+        eventually("it is being sent to", || async { greedy.peek(&mut [0]).await.is_ok_and(|n| n > 0) })
+            .await;
+        let beside = round(STREAMS - 1).await;
+        assert!(observer.unread_bytes() < 17 << 20);
+        ratios.push(beside.as_secs_f64() / alone.as_secs_f64());
+    }
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios[PAIRS / 2];
+    eprintln!(
+        "999 visitors beside one that never reads take {median:.2} times as long as beside one that is silent"
+    );
+    assert!(median < 2.0, "{ratios:?}");
     sites.shutdown().await;
 }
 
