@@ -30,10 +30,11 @@ const AT_ONCE: usize = 32;
 const CARRIED: usize = 1 << 20;
 /// How long memory may take to be given back.
 const SETTLE: Duration = Duration::from_secs(5);
-/// Aims for the relay's resident memory per session in bytes, and its share of a core while idle.
+/// The bar for the relay's share of a core while idle.
+const SHARE: f64 = 0.03;
+/// Aims for its resident memory per session, in bytes.
 const FRESH: usize = 40 * 1024;
 const USED: usize = 96 * 1024;
-const SHARE: f64 = 0.03;
 
 /// Sessions of different clients, alive until this is dropped.
 #[derive(Debug)]
@@ -62,9 +63,9 @@ pub struct Found {
     pub login_seconds: f64,
     /// Seconds that carrying took.
     pub carry_seconds: f64,
-    /// Whether no session was lost.
+    /// Whether no session was lost and the relay's share of a core was small, before and after.
     pub holds: bool,
-    /// Whether memory and processor stay within the aims.
+    /// Whether memory stays within the aims.
     pub aims_hold: bool,
 }
 
@@ -119,7 +120,8 @@ pub async fn soak(count: usize, idle: Duration) -> Result<Found> {
 
     say("idle");
     tokio::time::sleep(SETTLE).await;
-    let (fresh_bytes, before) = (each(resident(relay)?), idle_share(relay, idle / 2).await?);
+    let fresh_bytes = each(resident(relay)?);
+    let before = idle_share(relay, idle / 2).await?;
     ensure!(crowd.lost() == 0, "{} sessions were lost, fresh and idle", crowd.lost());
     say(&format!("{} KiB a session; each carries {CARRIED} bytes both ways", fresh_bytes / 1024));
     let started = Instant::now();
@@ -133,18 +135,18 @@ pub async fn soak(count: usize, idle: Duration) -> Result<Found> {
     drop(crowd);
     drop(world);
     scratch.done();
-    let aims_hold = fresh_bytes <= FRESH && used_bytes <= USED && before < SHARE && after < SHARE;
+    let idle_share = [before, after];
     Ok(Found {
         sessions: count,
         lost,
         idle_seconds: idle.as_secs(),
         fresh_bytes,
         used_bytes,
-        idle_share: [before, after],
+        idle_share,
         login_seconds,
         carry_seconds,
-        holds: lost == 0,
-        aims_hold,
+        holds: lost == 0 && idle_share.iter().all(|share| *share < SHARE),
+        aims_hold: fresh_bytes <= FRESH && used_bytes <= USED,
     })
 }
 
