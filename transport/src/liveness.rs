@@ -14,7 +14,7 @@ const ASK_AFTER: Duration = Duration::from_secs(3);
 /// ...while none is, but one was [`LATELY`]...
 const ASK_AFTER_USE: Duration = Duration::from_secs(7);
 /// ...and later. The client's system then looks after the path ([`crate::tcp`]), which costs a relay with many sessions nothing.
-const ASK_AFTER_AT_REST: Duration = Duration::from_secs(30);
+const ASK_AFTER_AT_REST: Duration = Duration::from_secs(45);
 /// How long a connection that was used, or is new, is looked after more closely.
 const LATELY: Duration = Duration::from_secs(15);
 /// How long any byte may take to follow the question, at least.
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_connection_at_rest_is_asked_less_and_less_and_the_client_asks_first() {
-        for (opener, asks) in [(CLIENT, [7, 14, 21, 51, 81]), (Opener::Us, [8, 16, 47, 78, 109])] {
+        for (opener, asks) in [(CLIENT, [7, 14, 21, 66, 111]), (Opener::Us, [8, 16, 62, 108, 154])] {
             let mut side = Side::new(opener);
             for due in asks {
                 assert_eq!(side.asks(), due);

@@ -55,12 +55,12 @@ impl Blow {
     }
 
     /// How long it may take until DNS names two healthy relays: a frozen one is known after 10 s of silence, of a session at
-    /// rest after another 23; within three visits of its own name a client leaves a relay that swallows visitors.
+    /// rest after another 38; within three visits of its own name a client leaves a relay that swallows visitors.
     fn patience(self) -> Duration {
         Duration::from_secs(match self {
             Self::Kill => 5,
             Self::Stop | Self::Cut | Self::CutAtRest => 15,
-            Self::StopAtRest => 40,
+            Self::StopAtRest => 55,
             Self::Swallow => 180,
         })
     }
